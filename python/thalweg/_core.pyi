@@ -1,0 +1,224 @@
+"""Compiled kernels. Every function checks its arguments before it writes anything.
+
+An `ArrayLike` is anything that exports memory: the buffer protocol, `__dlpack__` or
+`__cuda_array_interface__` (NumPy, CuPy, PyTorch, JAX). Nothing is converted silently; float32 and
+float64 are computed in their own precision, and the operands of one call share one dtype.
+Results are new C-contiguous NumPy arrays (CuPy for device input) unless `out` is given.
+
+Errors: ValueError for values, shapes, overlap and read-only outputs, TypeError for dtypes and
+foreign objects, RuntimeError for devices.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+ArrayLike: TypeAlias = Any
+Axis: TypeAlias = int | Sequence[int] | None
+
+# --- machine ----------------------------------------------------------------------------------
+def isa() -> str: ...
+def use_isa(name: str) -> None: ...
+def available_isas() -> list[str]: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def has_cuda() -> bool: ...
+def measure_limits(seconds: float = 0.2) -> dict[str, float]: ...
+
+# --- elementwise: NumPy broadcasting, any strides ---------------------------------------------
+def abs(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def neg(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def sign(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def square(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def sqrt(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def reciprocal(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def exp(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def log(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def erf(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def sigmoid(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def tanh(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def relu(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: ArrayLike | None = None) -> Array: ...
+def gelu(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def softplus(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def copy(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def add(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def sub(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def mul(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def div(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def pow(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def maximum(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def minimum(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+
+# Gradients: `dy` times the derivative, from the forward *output* y where that determines it.
+def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def leaky_relu_backward(
+    dy: ArrayLike, y: ArrayLike, negative_slope: float = 0.01, *, out: ArrayLike | None = None
+) -> Array: ...
+def sigmoid_backward(dy: ArrayLike, y: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def softplus_backward(dy: ArrayLike, y: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def gelu_backward(dy: ArrayLike, x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+
+# --- reductions: one tree whose shape depends on the data's shape alone ------------------------
+def sum(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Array: ...
+def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Array: ...
+def max(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Array: ...
+def min(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Array: ...
+def sum_squares(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Array: ...
+
+# --- softmax and losses: along the last axis ---------------------------------------------------
+def softmax(x: ArrayLike, axis: int = -1) -> Array: ...
+def log_softmax(x: ArrayLike, axis: int = -1) -> Array: ...
+def softmax_backward(dy: ArrayLike, y: ArrayLike, axis: int = -1) -> Array: ...
+def log_softmax_backward(dy: ArrayLike, y: ArrayLike, axis: int = -1) -> Array: ...
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> tuple[Array, Array]:
+    """(N, C) logits and N int32/int64 class indices -> loss, dlogits.
+
+    loss is 0-d ("mean", "sum") or (N,) ("none"); dlogits (N, C) is the gradient of the reduced
+    loss ("none": row i is the gradient of loss[i]).
+    """
+
+# --- normalisation ----------------------------------------------------------------------------
+Saved: TypeAlias = tuple[Any, ...]
+
+def batch_norm(
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    *,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    axis: int = 1,
+    residual: ArrayLike | None = None,
+    activation: str | None = None,
+) -> tuple[Array, Saved]: ...
+def batch_norm_backward(
+    dy: ArrayLike, x: ArrayLike, gamma: ArrayLike | None, saved: Saved, *, axis: int = 1
+) -> tuple[Array, ...]:
+    """dx, dgamma, dbeta, and dresidual too where the forward call had a residual."""
+
+# The same in halves, for statistics that are merged across ranks in between.
+def batch_norm_statistics(x: ArrayLike, *, axis: int = 1) -> tuple[int, Array, Array]:
+    """n, mean (C,), M2 (C,) = sum of squared deviations."""
+
+def batch_norm_apply(
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    mean: ArrayLike,
+    rstd: ArrayLike,
+    *,
+    axis: int = 1,
+    residual: ArrayLike | None = None,
+    activation: str | None = None,
+) -> Array: ...
+def batch_norm_backward_sums(
+    dy: ArrayLike, x: ArrayLike, mean: ArrayLike, rstd: ArrayLike, *, axis: int = 1
+) -> tuple[Array, Array]:
+    """sum dy (C,), sum dy*xhat (C,)."""
+
+def batch_norm_backward_apply(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    mean: ArrayLike,
+    rstd: ArrayLike,
+    sum_dy: ArrayLike,
+    sum_dy_xhat: ArrayLike,
+    n: int,
+    *,
+    axis: int = 1,
+) -> Array:
+    """dx; the two sums and n are over all ranks."""
+
+def layer_norm(
+    x: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None, *, eps: float = 1e-5
+) -> tuple[Array, Saved]:
+    """Over the last axis."""
+
+def layer_norm_backward(
+    dy: ArrayLike, x: ArrayLike, gamma: ArrayLike | None, saved: Saved
+) -> tuple[Array, Array, Array]: ...
+
+# --- randomness --------------------------------------------------------------------------------
+def dropout(
+    x: ArrayLike, p: float, *, seed: int, step: int = 0, module: int = 0, sample_offset: int = 0
+) -> Array:
+    """x / (1-p) where kept, else 0. The mask is Philox4x32-10 of (seed; step, module, sample, element):
+    sample = sample_offset + index along axis 0. The gradient is the same call on dy."""
+
+# --- products ----------------------------------------------------------------------------------
+def matmul(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    out: ArrayLike | None = None,
+    accumulate: bool = False,
+    bias: ArrayLike | None = None,
+    activation: str | None = None,
+    precision: str | None = None,
+) -> Array: ...
+def set_matmul_precision(precision: str) -> None: ...
+def get_matmul_precision() -> str: ...
+
+# --- optimizers --------------------------------------------------------------------------------
+def optimizer_rules() -> dict[str, list[str]]:
+    """Rule name -> names of its per-element states, e.g. {"adam": ["exp_avg", "exp_avg_sq"]}."""
+
+STEP_FIELDS: tuple[str, ...]  # columns of `steps`: step, beta1_power, beta2_power, mu_product
+HYPER_FIELDS: tuple[str, ...]  # order of a group's hyperparameters in `hyper`
+
+class FusedOptimizer:
+    """One native call per step over all tensors of all groups.
+
+    Unscale, sum of gradient sources, global norm, clip, decay, rule, average and zeroing in one
+    pass (two when a global norm is asked for) over the arrays, in place, without copies. Holds
+    references to the arrays.
+    """
+
+    def add_group(
+        self,
+        rule: str,
+        params: Sequence[ArrayLike],
+        states: Sequence[Sequence[ArrayLike]],
+        steps: npt.NDArray[np.float64],
+        averages: Sequence[ArrayLike] | None = None,
+        lr_scales: Sequence[float] | None = None,
+    ) -> int:
+        """states[k][i] is state k of tensor i, same shape and dtype as params[i].
+        steps is (len(params), len(STEP_FIELDS)) float64, C-contiguous, updated in place."""
+
+    def step(
+        self,
+        hyper: npt.NDArray[np.float64],
+        grads: Sequence[Sequence[ArrayLike | Sequence[ArrayLike] | None]],
+        *,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        clip_value: float | None = None,
+        ema_decay: float | None = None,
+        zero_grad: bool = False,
+    ) -> float | None:
+        """hyper is (groups, len(HYPER_FIELDS)). grads[g][i] is one array, a list of arrays to be
+        summed in order (gradient sources), or None (tensor skipped, its step count too).
+        Returns the global norm before clipping where max_norm is given, else None."""
+
+    def grad_norm(
+        self,
+        grads: Sequence[Sequence[ArrayLike | Sequence[ArrayLike] | None]],
+        *,
+        grad_scale: float = 1.0,
+    ) -> float: ...
