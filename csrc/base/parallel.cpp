@@ -1,0 +1,200 @@
+#include "base/parallel.h"
+
+#include <immintrin.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+
+namespace thalweg {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr int kSpins = 4000;  // about 40 µs of `pause`: longer than the gap between two kernels of a step
+
+thread_local bool inside_parallel = false;
+
+// Whole CPUs that the cgroup grants this process: v2's "max 100000" or "150000 100000".
+int cgroup_cpus() {
+  std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r");
+  if (!file) return kMaxThreads;
+  char quota[32] = {};
+  double period = 0;
+  const int fields = std::fscanf(file, "%31s %lf", quota, &period);
+  std::fclose(file);
+  if (fields != 2 || std::string(quota) == "max" || period <= 0) return kMaxThreads;
+  return std::max(1, static_cast<int>(std::ceil(std::atof(quota) / period)));
+}
+
+int affinity_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+int positive_env(const char* name) {
+  const char* text = std::getenv(name);
+  if (!text) return 0;
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  return end == text || *end || value < 1 || value > kMaxThreads ? 0 : static_cast<int>(value);
+}
+
+// Ranks on this node share its CPUs when mpirun has not bound them to cores of their own.
+int local_ranks() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"})
+    if (const int ranks = positive_env(name)) return ranks;
+  return 1;
+}
+
+class Pool {
+ public:
+  void run(std::int64_t n, std::int64_t grain, detail::RangeFunction function, const void* context) {
+    std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
+    if (threads() == 1 || inside_parallel || !lock.try_lock()) return function(context, 0, n);
+    start_workers();
+    job_ = {function, context, n, grain, _mm_getcsr()};
+    // A few ranges per thread even out noise from outside; more would cost locality.
+    const std::int64_t ranges = (n + grain - 1) / grain;
+    job_.chunk = grain * std::max<std::int64_t>(1, ranges / (4 * threads()));
+    next_.store(0, std::memory_order_relaxed);
+    error_ = nullptr;
+    failed_.store(false, std::memory_order_relaxed);
+    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    work();
+    for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin)
+      spin < kSpins ? _mm_pause() : std::this_thread::yield();
+    if (error_) std::rethrow_exception(error_);
+  }
+
+  int threads() const { return threads_.load(std::memory_order_relaxed); }
+
+  void set_threads(int n) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_workers();
+    threads_.store(n, std::memory_order_relaxed);
+  }
+
+  std::mutex& mutex() { return mutex_; }
+
+ private:
+  struct Job {
+    detail::RangeFunction function = nullptr;
+    const void* context = nullptr;
+    std::int64_t n = 0, grain = 0;
+    unsigned floating_point_environment = 0;
+    std::int64_t chunk = 1;
+  };
+
+  void start_workers() {
+    const auto wanted = static_cast<std::size_t>(threads() - 1);
+    while (workers_.size() < wanted)
+      workers_.emplace_back([this, seen = generation_.load()] { worker(seen); });
+  }
+
+  void stop_workers() {
+    stopping_.store(true, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+    for (std::thread& thread : workers_) thread.join();
+    workers_.clear();
+    stopping_.store(false, std::memory_order_relaxed);
+  }
+
+  void worker(std::uint32_t seen) {
+    inside_parallel = true;
+    for (;;) {
+      int spin = 0;
+      while (generation_.load(std::memory_order_acquire) == seen)
+        ++spin < kSpins ? _mm_pause() : generation_.wait(seen, std::memory_order_acquire);
+      ++seen;
+      if (stopping_.load(std::memory_order_relaxed)) return;
+      _mm_setcsr(job_.floating_point_environment);
+      work();
+      running_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  void work() {
+    const bool was_inside = inside_parallel;
+    inside_parallel = true;
+    for (;;) {
+      const std::int64_t begin = next_.fetch_add(job_.chunk, std::memory_order_relaxed);
+      if (begin >= job_.n || failed_.load(std::memory_order_relaxed)) break;
+      try {
+        job_.function(job_.context, begin, std::min(begin + job_.chunk, job_.n));
+      } catch (...) {
+        if (!failed_.exchange(true)) error_ = std::current_exception();
+      }
+    }
+    inside_parallel = was_inside;
+  }
+
+  std::mutex mutex_;  // held by the one thread whose work the pool is doing
+  std::vector<std::thread> workers_;
+  std::atomic<int> threads_{default_num_threads()};
+  Job job_;
+  std::exception_ptr error_;
+  std::atomic<bool> stopping_{false}, failed_{false};
+  alignas(64) std::atomic<std::uint32_t> generation_{0};
+  alignas(64) std::atomic<std::int64_t> next_{0};
+  alignas(64) std::atomic<int> running_{0};
+};
+
+// Never destroyed: workers may outlive static destructors. In a forked child the workers are gone
+// and the pool is built anew in place.
+alignas(Pool) std::byte storage[sizeof(Pool)];
+
+Pool& pool() {
+  static Pool* instance = [] {
+    auto* created = new (storage) Pool;
+    pthread_atfork([] { pool().mutex().lock(); }, [] { pool().mutex().unlock(); },
+                   [] {
+                     const int threads = pool().threads();
+                     (new (storage) Pool)->set_threads(threads);
+                   });
+    return created;
+  }();
+  return *instance;
+}
+
+}  // namespace
+
+int default_num_threads() {
+  if (const int asked = positive_env("THALWEG_NUM_THREADS")) return asked;
+  const int cpus = std::min(affinity_cpus(), cgroup_cpus());
+  const int online = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  return std::max(1, cpus < online ? cpus : cpus / local_ranks());
+}
+
+int num_threads() { return pool().threads(); }
+
+void set_num_threads(int n) {
+  if (n < 1 || n > kMaxThreads)
+    fail<ValueError>("set_num_threads: n must be between 1 and ", kMaxThreads, ", got ", n);
+  pool().set_threads(n);
+}
+
+bool in_parallel() { return inside_parallel; }
+
+namespace detail {
+void run_parallel(std::int64_t n, std::int64_t grain, RangeFunction function, const void* context) {
+  pool().run(n, grain, function, context);
+}
+}  // namespace detail
+
+}  // namespace thalweg

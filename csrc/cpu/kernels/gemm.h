@@ -1,0 +1,7 @@
+#pragma once
+
+namespace thalweg {
+
+struct GemmKernels {};
+
+}  // namespace thalweg

@@ -1,0 +1,7 @@
+#pragma once
+
+namespace thalweg {
+
+struct NormKernels {};
+
+}  // namespace thalweg

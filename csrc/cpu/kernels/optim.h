@@ -1,0 +1,4 @@
+#pragma once
+namespace thalweg {
+struct OptimKernels {};
+}  // namespace thalweg

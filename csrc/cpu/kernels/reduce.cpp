@@ -1,0 +1,7 @@
+#include "cpu/kernels/table.h"
+
+namespace thalweg::THALWEG_ISA {
+
+void fill(ReduceKernels&) {}
+
+}  // namespace thalweg::THALWEG_ISA

@@ -1,0 +1,41 @@
+// The kernel table: what one instruction set offers to the drivers in cpu/, which know no ISA.
+//
+// Each family declares its part beside its sources (elementwise.h, gemm.h, …) as a struct of
+// function pointers and sizes, and each ISA's copy of the sources fills it. Kernels see raw pointers
+// and lengths; checks, blocking and threads are the drivers' business.
+#pragma once
+
+#include "base/config.h"
+#include "cpu/kernels/elementwise.h"
+#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/limits.h"
+#include "cpu/kernels/norm.h"
+#include "cpu/kernels/optim.h"
+#include "cpu/kernels/reduce.h"
+#include "cpu/kernels/softmax.h"
+
+namespace thalweg {
+
+struct Kernels {
+  const char* name = nullptr;
+  ElementwiseKernels elementwise;
+  ReduceKernels reduce;
+  SoftmaxKernels softmax;
+  NormKernels norm;
+  GemmKernels gemm;
+  OptimKernels optim;
+  LimitKernels limits;
+};
+
+THALWEG_ISA_NAMESPACE {
+void fill(ElementwiseKernels&);
+void fill(ReduceKernels&);
+void fill(SoftmaxKernels&);
+void fill(NormKernels&);
+void fill(GemmKernels&);
+void fill(OptimKernels&);
+void fill(LimitKernels&);
+Kernels make_kernels();
+}
+
+}  // namespace thalweg
