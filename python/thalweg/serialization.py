@@ -24,13 +24,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-Array: TypeAlias = npt.NDArray[Any]
+from .backend import Array
 
 FORMAT = 1
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit

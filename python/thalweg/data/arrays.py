@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .formats import Array, DataError, check_labels
+from ..backend import Array
+from .formats import DataError, check_labels
 
 
 class ArrayDataset:

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import ArrayDataset, Splits, split_off
-from .formats import Array, DataError, read_cifar10, read_idx, read_npz
+from ..backend import Array
+from .arrays import ArrayDataset, Splits, split_off
+from .formats import DataError, read_cifar10, read_idx, read_npz
 from .transforms import standardise as standardise_splits
 
 VALIDATION_KEYS = ("validation", "val", "valid")

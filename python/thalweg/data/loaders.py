@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from .arrays import ArrayDataset
-from .formats import Array
+from ..backend import Array
 from .samplers import SAMPLERS, InOrder, Sampler
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .formats import Array
+from ..backend import Array
 
 
 class Sampler(Protocol):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .arrays import ArrayDataset, Splits
-from .formats import Array, DataError
+from ..backend import Array
+from .formats import DataError
 
 
 class Standardise:

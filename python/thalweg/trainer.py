@@ -1,0 +1,264 @@
+"""Trainer: fit and evaluate a model, alone or data-parallel under mpirun."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .autograd import no_grad
+from .backend import Array
+from .callbacks import Callback, load_newest
+from .data import ArrayDataset, DataLoader
+from .distributed import Communicator, DataParallel, world
+from .history import History, Record
+from .optim.lr_scheduler import ReduceLROnPlateau
+from .random import manual_seed
+from .serialization import load
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .nn import Module
+    from .optim import Optimizer
+
+Data: TypeAlias = "ArrayDataset | tuple[Any, Any] | DataLoader"
+SCHEDULES = ("epoch", "step")
+
+
+class Trainer:
+    """Trains a model on mini-batches; the same script runs alone and under mpirun.
+
+    Under N ranks each takes its share of every mini-batch, so that the trajectory is that of one
+    rank on the same mini-batches. A run is a function of model, data and `seed`; `state_dict`
+    holds all of its state, so that a restored run continues bit for bit.
+
+    Args:
+        model: what is trained, in place.
+        loss: `loss(model(x), y)` -> scalar Tensor, a mean over samples, or their sum where it
+            says so in an attribute `reduction`.
+        optimizer: over the model's parameters.
+        scheduler: learning-rate schedule of the optimizer, stepped as `schedule` says.
+        callbacks: see `thalweg.callbacks`.
+        seed: of shuffling and dropout; seeds the default generator.
+        comm: Communicator, default `distributed.world()`.
+        schedule: "epoch" (default) or "step": when the scheduler is stepped.
+
+    Attributes:
+        epoch: epochs completed. history: their records. stop_requested: set by callbacks to end
+        `fit` after the running epoch.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Callable[[Any, Any], Tensor],
+        optimizer: Optimizer,
+        scheduler: Any = None,
+        callbacks: Iterable[Callback] = (),
+        seed: int = 0,
+        comm: Communicator | None = None,
+        *,
+        schedule: str = "epoch",
+    ) -> None:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"Trainer: schedule must be one of {SCHEDULES}, got {schedule!r}")
+        if seed < 0:
+            raise ValueError(f"Trainer: seed must not be negative, got {seed}")
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.scheduler, self.schedule, self.seed = scheduler, schedule, seed
+        self.comm = world() if comm is None else comm
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.order)
+        self.parallel = DataParallel(model, optimizer, self.comm)
+        self.random = manual_seed(seed)
+        self.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.epoch = 0
+        self.last_epoch = 0
+        self.batches = 0
+        self.history = History()
+        self.stop_requested = False
+
+    def fit(
+        self,
+        train: Data,
+        validation: Data | None = None,
+        *,
+        epochs: int,
+        batch_size: int = 32,
+        drop_last: bool = False,
+        mode: str = "samples",
+    ) -> History:
+        """Train for `epochs` more epochs, or until a callback stops the run.
+
+        Args:
+            train, validation: an ArrayDataset, a pair (x, y), or a DataLoader made with this
+                trainer's comm, which then has its own batch_size, drop_last and mode.
+            epochs: epochs to add to those already done (0 or more).
+            batch_size, drop_last, mode: see DataLoader; batch_size is that of all ranks together.
+
+        Returns: the history of all epochs, restored ones included.
+        Errors: ValueError for arguments out of range and for a mini-batch with fewer samples
+            than ranks, before anything is trained.
+        """
+        if epochs < 0:
+            raise ValueError(f"fit: epochs must not be negative, got {epochs}")
+        loader = self._loader(train, batch_size, drop_last=drop_last, mode=mode, seed=self.seed)
+        self._check_shares(loader)
+        held_out = None if validation is None else self._held_out(validation, batch_size)
+        self.batches, self.last_epoch = len(loader), self.epoch + epochs
+        self.stop_requested = False
+        self._notify("on_fit_start")
+        while self.epoch < self.last_epoch and not self.stop_requested:
+            record = self._train_epoch(loader)
+            if held_out is not None:
+                record |= {f"val_{name}": value for name, value in self.evaluate(held_out).items()}
+            self.epoch += 1
+            self.history.records.append(record)
+            self._schedule("epoch", record)
+            self._notify("on_epoch_end", record)
+        self._notify("on_fit_end")
+        return self.history
+
+    def evaluate(self, data: Data, batch_size: int = 1000) -> Record:
+        """Mean loss, and accuracy for class labels, over all samples in evaluation mode.
+
+        Returns: {"loss": …, "accuracy": …}, the same on all ranks.
+        """
+        loader = self._held_out(data, batch_size)
+        sums = np.zeros(3)  # loss, correct answers, samples
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with no_grad():
+                for x, y in loader:
+                    if len(x):
+                        sums += self._measure(x, y)
+        finally:
+            self.model.train(was_training)
+        loss, correct, samples = self.comm.allreduce(sums)
+        result = {"loss": float(loss / samples)}
+        if loader.dataset.classes is not None:
+            result["accuracy"] = float(correct / samples)
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, as a tree for `tw.save`."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "random": self.random.state_dict(),
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "history": self.history.records,
+            "callbacks": {name: c.state_dict() for name, c in self._named_callbacks()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken, with a trainer that was made the same way."""
+        if (self.scheduler is None) != (state["scheduler"] is None):
+            raise ValueError(
+                "Trainer: the state was taken "
+                + ("with a scheduler" if self.scheduler is None else "without a scheduler")
+                + ", and this trainer differs"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.random.load_state_dict(state["random"])
+        self.seed, self.epoch = state["seed"], state["epoch"]
+        self.history = History(state["history"])
+        for name, callback in self._named_callbacks():
+            if name in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][name])
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Continue from a checkpoint file, or from the newest whole one of a directory.
+
+        Only rank 0 reads. Errors: CheckpointError; a damaged newer checkpoint is a warning.
+        """
+        state = None
+        if self.comm.rank == 0:
+            path = Path(path)
+            state = load_newest(path) if path.is_dir() else load(path)
+        self.load_state_dict(self.comm.broadcast_object(state))
+
+    def _train_epoch(self, loader: DataLoader) -> Record:
+        self.model.train()
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        sums = np.zeros(2)  # loss, samples
+        start = time.perf_counter()
+        loader.set_epoch(self.epoch)
+        for x, y in loader:
+            sums += self._train_step(loader, x, y), len(x)
+            self._schedule("step")
+            self._notify("on_batch_end")
+        loss, samples = self.comm.allreduce(sums)
+        seconds = time.perf_counter() - start
+        return {
+            "epoch": self.epoch + 1,
+            "train_loss": float(loss / samples),
+            "lr": lr,
+            "seconds": seconds,
+            "samples_per_second": float(samples / seconds),
+        }
+
+    def _train_step(self, loader: DataLoader, x: Array, y: Array) -> float:
+        """One update; returns this rank's loss summed over its samples."""
+        self.random.sample_offset = loader.sample_offset
+        loss = self.loss(self.parallel(Tensor(x)), y)
+        self.parallel.backward(loss, 1.0 if self.summed else len(x) / loader.global_count)
+        self.parallel.step(zero_grad=True)
+        self.random.advance()
+        return loss.item() * (1 if self.summed else len(x))
+
+    def _measure(self, x: Array, y: Array) -> tuple[float, int, int]:
+        output = self.model(Tensor(x))
+        loss = self.loss(output, y).item() * (1 if self.summed else len(x))
+        labels = y.ndim == 1 and y.dtype.kind in "iu"
+        correct = int((output.data.argmax(axis=-1) == y).sum()) if labels else 0
+        return loss, correct, len(x)
+
+    def _schedule(self, moment: str, record: Record | None = None) -> None:
+        if self.scheduler is None or moment != self.schedule:
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau) and record is not None:
+            self.scheduler.step(record.get("val_loss", record["train_loss"]))
+        else:
+            self.scheduler.step()
+
+    def _loader(self, data: Data, batch_size: int, **options: Any) -> DataLoader:
+        if isinstance(data, DataLoader):
+            return data
+        dataset = data if isinstance(data, ArrayDataset) else ArrayDataset(*data)
+        return DataLoader(dataset, batch_size, comm=self.comm, **options)
+
+    def _held_out(self, data: Data, batch_size: int) -> DataLoader:
+        return self._loader(data, batch_size, shuffle=False)
+
+    def _check_shares(self, loader: DataLoader) -> None:
+        smallest = min(len(index) for index in loader.sampler.batches(0))
+        if smallest < self.comm.size:
+            raise ValueError(
+                f"fit: the smallest mini-batch has {smallest} samples for {self.comm.size} ranks; "
+                "use drop_last=True or another batch_size"
+            )
+
+    def _named_callbacks(self) -> list[tuple[str, Callback]]:
+        """Callbacks under names that do not depend on callbacks of other types."""
+        count: dict[str, int] = {}
+        named = []
+        for callback in self.callbacks:
+            kind = type(callback).__name__
+            count[kind] = count.get(kind, 0) + 1
+            named.append((f"{kind}-{count[kind]}", callback))
+        return named
+
+    def _notify(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            if self.comm.rank == 0 or not callback.root_only:
+                getattr(callback, event)(self, *arguments)
