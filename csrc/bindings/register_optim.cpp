@@ -1,4 +1,189 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <mutex>
+
 #include "bindings/register.h"
+#include "ops/optim.h"
+
 namespace thalweg::bindings {
-void register_optim(py::module_&) {}
+namespace {
+
+constexpr const char* kOp = "optimizer";
+
+// The native optimizer with references to every array it uses. Gradients are usually the same objects
+// in every step, so their views are kept: an array that is still the same object at the same address
+// needs no second look.
+class PyFusedOptimizer {
+ public:
+  int add_group(const std::string& rule, const py::sequence& params, const py::sequence& states,
+                const py::array& steps, const py::object& averages, const py::object& lr_scales) {
+    const std::size_t n = params.size();
+    check_steps(steps, n);
+    std::vector<ops::OptimTensorViews> tensors(n);
+    std::vector<py::object> owners{steps};
+    const auto keep = [&](py::handle object, const std::string& name) {
+      Array array = output(object, {kOp, name.c_str()});
+      owners.push_back(std::move(array.owner));
+      return array.view;
+    };
+    auto* step = static_cast<StepState*>(const_cast<void*>(steps.data()));
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::string index = "[" + std::to_string(i) + "]";
+      tensors[i].param = keep(params[i], "params" + index);
+      for (std::size_t k = 0; k < states.size(); ++k) {
+        const auto column = py::reinterpret_borrow<py::sequence>(states[k]);
+        if (column.size() != n)
+          fail<ValueError>(kOp, ": states[", k, "] has ", column.size(), " arrays, expected ", n);
+        tensors[i].states.push_back(keep(column[i], "states[" + std::to_string(k) + "]" + index));
+      }
+      if (!averages.is_none()) tensors[i].average = keep(averages[py::int_(i)], "averages" + index);
+      if (!lr_scales.is_none()) tensors[i].lr_scale = py::cast<double>(lr_scales[py::int_(i)]);
+      tensors[i].step = step + i;
+    }
+    const int group = native_.add_group(rule, std::move(tensors));
+    owners_.insert(owners_.end(), owners.begin(), owners.end());
+    sizes_.push_back(n);
+    sources_.resize(native_.tensor_count());
+    return group;
+  }
+
+  py::object step(const py::array& hyper, const py::sequence& grads, double grad_scale,
+                  std::optional<double> max_norm, std::optional<double> clip_value,
+                  std::optional<double> ema_decay, bool zero_grad) {
+    constexpr auto kFields = static_cast<py::ssize_t>(std::size(kHyperFields));
+    if (!py::isinstance<py::array_t<double, py::array::c_style>>(hyper) || hyper.ndim() != 2 ||
+        hyper.shape(1) != kFields)
+      fail<TypeError>(kOp, ": hyper must be a C-contiguous float64 array of shape (groups, ", kFields, ")");
+    const std::span rows(static_cast<const Hyper*>(hyper.data()), static_cast<std::size_t>(hyper.shape(0)));
+    const ops::OptimStepOptions options{grad_scale, max_norm, clip_value, ema_decay, zero_grad};
+    const auto views = gradients(grads, zero_grad);
+    const auto norm = without_gil([&] {
+      const std::lock_guard lock(mutex_);
+      return native_.step(rows, views, options);
+    });
+    return norm ? py::object(py::float_(*norm)) : py::none();
+  }
+
+  double grad_norm(const py::sequence& grads, double grad_scale) {
+    const auto views = gradients(grads, false);
+    return without_gil([&] {
+      const std::lock_guard lock(mutex_);
+      return native_.grad_norm(views, grad_scale);
+    });
+  }
+
+ private:
+  static_assert(sizeof(StepState) == sizeof(double) * std::size(kStepFields));
+  static_assert(sizeof(Hyper) == sizeof(double) * std::size(kHyperFields));
+
+  struct Source {
+    py::object object;
+    Array array;
+  };
+
+  static void check_steps(const py::array& steps, std::size_t n) {
+    constexpr auto kFields = static_cast<py::ssize_t>(std::size(kStepFields));
+    if (!py::isinstance<py::array_t<double, py::array::c_style>>(steps) || steps.ndim() != 2 ||
+        steps.shape(0) != static_cast<py::ssize_t>(n) || steps.shape(1) != kFields || !steps.writeable())
+      fail<TypeError>(kOp, ": steps must be a writable C-contiguous float64 array of shape (", n, ", ",
+                      kFields, ")");
+  }
+
+  // A gradient that is only read may have any layout: a strided one is copied. One that will be
+  // zeroed must be contiguous, since zeroing the copy would be lost.
+  static Array read_gradient(py::handle object, const char* name, bool zero_grad) {
+    Array array = input(object, {kOp, name});
+    if (array.view.contiguous() || zero_grad) return array;
+    const auto numpy = py::module_::import("numpy");
+    const py::object source = py::isinstance<py::array>(object) ? py::reinterpret_borrow<py::object>(object)
+                                                                : numpy.attr("from_dlpack")(object);
+    return input(numpy.attr("ascontiguousarray")(source), {kOp, name});
+  }
+
+  static bool unchanged(const Source& source, py::handle object) {
+    if (source.object.ptr() != object.ptr() || !py::isinstance<py::array>(object)) return false;
+    const auto* array = py::detail::array_proxy(object.ptr());
+    return array->data == source.array.view.data && array->nd == source.array.view.rank &&
+           source.array.owner.ptr() == object.ptr() &&
+           std::equal(array->dimensions, array->dimensions + array->nd, source.array.view.shape) &&
+           ((array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0) == source.array.view.writable;
+  }
+
+  View view_of(std::vector<Source>& cache, std::size_t k, std::size_t tensor, py::handle object,
+               bool zero_grad) {
+    if (k < cache.size() && unchanged(cache[k], object)) return cache[k].array.view;
+    if (k >= cache.size()) cache.resize(k + 1);
+    const std::string name = "grads[" + std::to_string(tensor) + "]";
+    cache[k].array = read_gradient(object, name.c_str(), zero_grad);
+    cache[k].object = py::reinterpret_borrow<py::object>(object);
+    return cache[k].array.view;
+  }
+
+  std::vector<std::vector<View>> gradients(const py::sequence& grads, bool zero_grad) {
+    if (grads.size() != sizes_.size())
+      fail<ValueError>(kOp, ": grads has ", grads.size(), " groups, expected ", sizes_.size());
+    std::vector<std::vector<View>> views(native_.tensor_count());
+    std::size_t tensor = 0;
+    for (std::size_t g = 0; g < sizes_.size(); ++g) {
+      const auto group = py::reinterpret_borrow<py::sequence>(grads[g]);
+      if (group.size() != sizes_[g])
+        fail<ValueError>(kOp, ": grads of group ", g, " has ", group.size(), " entries, expected ", sizes_[g]);
+      for (std::size_t i = 0; i < sizes_[g]; ++i, ++tensor) {
+        const py::object entry = group[i];
+        if (entry.is_none()) continue;
+        if (PyList_Check(entry.ptr()) || PyTuple_Check(entry.ptr())) {
+          std::size_t k = 0;
+          for (py::handle source : entry)
+            views[tensor].push_back(view_of(sources_[tensor], k++, i, source, zero_grad));
+        } else {
+          views[tensor].push_back(view_of(sources_[tensor], 0, i, entry, zero_grad));
+        }
+      }
+    }
+    return views;
+  }
+
+  ops::FusedOptimizer native_;
+  std::mutex mutex_;
+  std::vector<py::object> owners_;
+  std::vector<std::size_t> sizes_;             // tensors a group
+  std::vector<std::vector<Source>> sources_;   // last step's gradients, a list a tensor
+};
+
+py::dict optimizer_rules() {
+  py::dict rules;
+  for (int rule = 0; rule < kOptimRules; ++rule) {
+    py::list states;
+    for (int k = 0; k < cpu::rule_state_count(rule); ++k) states.append(cpu::rule_state_name(rule, k));
+    rules[cpu::rule_name(rule)] = states;
+  }
+  return rules;
+}
+
+template <std::size_t N>
+py::tuple names(const char* const (&fields)[N]) {
+  py::tuple result(N);
+  for (std::size_t i = 0; i < N; ++i) result[i] = py::str(fields[i]);
+  return result;
+}
+
+}  // namespace
+
+void register_optim(py::module_& m) {
+  m.def("optimizer_rules", &optimizer_rules);
+  m.attr("HYPER_FIELDS") = names(kHyperFields);
+  m.attr("STEP_FIELDS") = names(kStepFields);
+  py::class_<PyFusedOptimizer>(m, "FusedOptimizer")
+      .def(py::init<>())
+      .def("add_group", &PyFusedOptimizer::add_group, py::arg("rule"), py::arg("params"), py::arg("states"),
+           py::arg("steps"), py::arg("averages") = py::none(), py::arg("lr_scales") = py::none())
+      .def("step", &PyFusedOptimizer::step, py::arg("hyper"), py::arg("grads"), py::kw_only(),
+           py::arg("grad_scale") = 1.0, py::arg("max_norm") = py::none(), py::arg("clip_value") = py::none(),
+           py::arg("ema_decay") = py::none(), py::arg("zero_grad") = false)
+      .def("grad_norm", &PyFusedOptimizer::grad_norm, py::arg("grads"), py::kw_only(),
+           py::arg("grad_scale") = 1.0);
+}
+
 }  // namespace thalweg::bindings

@@ -1,1 +1,143 @@
+#include "cpu/optim.h"
 
+#include <algorithm>
+#include <new>
+
+#include "base/parallel.h"
+#include "base/tree.h"
+#include "cpu/isa.h"
+
+namespace thalweg::cpu {
+namespace {
+
+constexpr std::int64_t kSliceElements = 8 * kTreeBlock;  // 0.5 MiB of Adam's four float arrays
+constexpr std::int64_t kRunElements = 4 * kTreeBlock;    // a few µs of work: worth a thread
+
+struct RuleEntry {
+  const char* name;
+  int state_count;
+  const char* const* state_names;
+  void (*prepare_f32)(const Hyper&, StepState&, void*);
+  void (*prepare_f64)(const Hyper&, StepState&, void*);
+};
+
+template <template <class> class Rule, class T>
+void prepare_rule(const Hyper& hyper, StepState& state, void* scalars) {
+  static_assert(sizeof(Rule<T>) <= sizeof(OptimScalars));
+  (new (scalars) Rule<T>)->prepare(hyper, state);
+}
+
+template <class... Rules>
+struct RuleTable;
+template <template <class> class... Rule>
+struct RuleTable<TypeList<Rule<float>...>> {
+  static constexpr RuleEntry entries[] = {{Rule<float>::name, Rule<float>::states.size,
+                                           Rule<float>::states.names, prepare_rule<Rule, float>,
+                                           prepare_rule<Rule, double>}...};
+};
+
+constexpr const auto& kRules = RuleTable<OptimRules<float>>::entries;
+
+template <class T>
+void prepare_stages(const Hyper& h, const OptimStageOptions& options, void* scalars) {
+  static_assert(sizeof(OptimStages<T>) <= sizeof(OptimScalars));
+  const bool decoupled = h.decoupled != 0;
+  new (scalars) OptimStages<T>{
+      static_cast<T>(h.maximize != 0 ? -options.grad_scale : options.grad_scale),
+      static_cast<T>(options.clip_value),
+      static_cast<T>(decoupled ? 0 : h.weight_decay),
+      static_cast<T>(decoupled ? 1 - h.lr * h.weight_decay : 1),
+      static_cast<T>(options.ema_decay),
+      static_cast<T>(1 - options.ema_decay)};
+}
+
+template <class T>
+double block_sum_squares(const OptimTensor& tensor, std::int64_t begin, std::int64_t end) {
+  const auto& table = kernels();
+  alignas(64) T sum[kTreeBlock];
+  const T* gradient = sum;
+  if (tensor.source_count == 1)
+    gradient = static_cast<const T*>(tensor.sources[0]) + begin;
+  else if constexpr (sizeof(T) == 8)
+    table.optim.sum_sources_f64(tensor, begin, end, sum);
+  else
+    table.optim.sum_sources_f32(tensor, begin, end, sum);
+  if constexpr (sizeof(T) == 8)
+    return table.reduce.sum_squares_f64(gradient, end - begin);
+  else
+    return table.reduce.sum_squares_f32(gradient, end - begin);
+}
+
+}  // namespace
+
+void OptimSlices::add(std::int64_t tensor, std::int64_t elements) {
+  for (std::int64_t begin = 0; begin < elements; begin += kSliceElements) {
+    const std::int64_t end = std::min(begin + kSliceElements, elements);
+    slices.push_back({tensor, begin, end});
+    run_elements_ += end - begin;
+    if (run_elements_ >= kRunElements) {
+      runs.push_back(static_cast<std::int64_t>(slices.size()));
+      run_elements_ = 0;
+    }
+  }
+}
+
+void prepare(OptimWork& work, const Hyper& hyper, StepState& state, const OptimStageOptions& options) {
+  const RuleEntry& rule = kRules[work.rule];
+  advance(hyper, state);
+  (work.dtype == DType::f64 ? rule.prepare_f64 : rule.prepare_f32)(hyper, state, &work.rule_scalars);
+  with_float_type(work.dtype, [&](auto zero) {
+    prepare_stages<decltype(zero)>(hyper, options, &work.stages);
+  });
+}
+
+// Calls f(slice) for the slices of every tensor that has a gradient, in parallel.
+template <class F>
+static void for_each_slice(const std::vector<OptimWork>& work, const OptimSlices& cut, const F& f) {
+  const auto closed = static_cast<std::int64_t>(cut.runs.size()) - 1;
+  const auto count = static_cast<std::int64_t>(cut.slices.size());
+  const std::int64_t runs = closed + (cut.runs.back() < count ? 1 : 0);  // the last run may be open
+  parallel_for(runs, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t last = end > closed ? count : cut.runs[static_cast<std::size_t>(end)];
+    for (std::int64_t i = cut.runs[static_cast<std::size_t>(begin)]; i < last; ++i) {
+      const auto& slice = cut.slices[static_cast<std::size_t>(i)];
+      const OptimWork& item = work[static_cast<std::size_t>(slice.tensor)];
+      if (item.tensor.source_count > 0) f(item, slice);
+    }
+  });
+}
+
+void optim_step(const std::vector<OptimWork>& work, const OptimSlices& slices, bool zero_grad) {
+  const OptimKernels& table = kernels().optim;
+  for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
+    const auto* steps = item.dtype == DType::f64 ? table.step_f64 : table.step_f32;
+    steps[item.rule](item.tensor, &item.rule_scalars, &item.stages, slice.begin, slice.end, zero_grad);
+  });
+}
+
+double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
+                         std::vector<double>& partial) {
+  std::vector<std::int64_t> first(work.size() + 1, 0);  // first tree block of each tensor
+  for (std::size_t i = 0; i < work.size(); ++i)
+    first[i + 1] = first[i] + tree_blocks(work[i].tensor.elements);
+  partial.assign(static_cast<std::size_t>(first.back()), 0.0);
+  for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
+    double* blocks = partial.data() + first[static_cast<std::size_t>(slice.tensor)];
+    for (std::int64_t begin = slice.begin; begin < slice.end; begin += kTreeBlock) {
+      const std::int64_t end = std::min(begin + kTreeBlock, slice.end);
+      blocks[begin / kTreeBlock] = with_float_type(item.dtype, [&](auto zero) {
+        return block_sum_squares<decltype(zero)>(item.tensor, begin, end);
+      });
+    }
+  });
+  double total = 0;
+  for (std::size_t i = 0; i < work.size(); ++i)
+    total += sum_pairwise(partial.data() + first[i], first[i + 1] - first[i]);
+  return total;
+}
+
+const char* rule_name(int rule) { return kRules[rule].name; }
+int rule_state_count(int rule) { return kRules[rule].state_count; }
+const char* rule_state_name(int rule, int state) { return kRules[rule].state_names[state]; }
+
+}  // namespace thalweg::cpu

@@ -1,1 +1,185 @@
+#include "ops/optim.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "plan/launch.h"
+
+namespace thalweg::ops {
+namespace {
+
+constexpr const char* kOp = "optimizer";
+
+struct OptimLaunch {
+  static constexpr const char* kName = "optimizer_step";
+  const std::vector<cpu::OptimWork>& work;
+  const cpu::OptimSlices& slices;
+  bool zero_grad;
+
+  double flops() const { return 0; }  // bound by memory and by the divider
+  double bytes() const {
+    double total = 0;
+    for (const auto& item : work) {
+      const int sources = item.tensor.source_count;
+      if (sources == 0) continue;
+      const int updated = 1 + cpu::rule_state_count(item.rule) + (item.tensor.average ? 1 : 0);
+      const int streams = 2 * updated + sources * (zero_grad ? 2 : 1);
+      total += static_cast<double>(item.tensor.elements * size_of(item.dtype)) * streams;
+    }
+    return total;
+  }
+  void run() const { cpu::optim_step(work, slices, zero_grad); }
+};
+
+int find_rule(const std::string& name) {
+  std::string known;
+  for (int rule = 0; rule < kOptimRules; ++rule) {
+    if (name == cpu::rule_name(rule)) return rule;
+    known += std::string(rule ? ", " : "") + cpu::rule_name(rule);
+  }
+  fail<ValueError>(kOp, ": unknown rule '", name, "', expected one of ", known);
+}
+
+std::string indexed(const char* name, std::size_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
+
+// A step writes to it: contiguous, like the parameter, not read-only.
+void check_written(const std::string& name, const View& view, const View& param, std::size_t i) {
+  check_same_dtype(kOp, name.c_str(), view, indexed("params", i).c_str(), param);
+  check_same_shape(kOp, name.c_str(), view, indexed("params", i).c_str(), param);
+  check_contiguous(kOp, name.c_str(), view);
+  check_output(kOp, name.c_str(), view);
+}
+
+void check_distinct(const auto& sorted) {
+  for (std::size_t i = 1; i < sorted.size(); ++i)
+    if (sorted[i].extent.begin < sorted[i - 1].extent.end)
+      fail<ValueError>(kOp, ": ", sorted[i - 1].name, " and ", sorted[i].name,
+                       " share memory; give every array once and without overlap");
+}
+
+bool by_address(const auto& a, const auto& b) { return a.extent.begin < b.extent.begin; }
+
+}  // namespace
+
+int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTensorViews> tensors) {
+  const int rule = find_rule(rule_name);
+  auto owned = owned_;
+  const auto own = [&](const std::string& name, const View& view) {
+    if (view.elements() > 0)
+      owned.push_back({extent(view), (groups_ ? "group " + std::to_string(groups_) + ": " : "") + name});
+  };
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const OptimTensorViews& tensor = tensors[i];
+    check_float(kOp, indexed("params", i).c_str(), tensor.param);
+    check_written(indexed("params", i), tensor.param, tensor.param, i);
+    own(indexed("params", i), tensor.param);
+    if (static_cast<int>(tensor.states.size()) != cpu::rule_state_count(rule))
+      fail<ValueError>(kOp, ": rule '", rule_name, "' has ", cpu::rule_state_count(rule),
+                       " states, got ", tensor.states.size());
+    for (std::size_t k = 0; k < tensor.states.size(); ++k) {
+      const std::string name = indexed(cpu::rule_state_name(rule, static_cast<int>(k)), i);
+      check_written(name, tensor.states[k], tensor.param, i);
+      own(name, tensor.states[k]);
+    }
+    if (tensor.average) {
+      check_written(indexed("averages", i), *tensor.average, tensor.param, i);
+      own(indexed("averages", i), *tensor.average);
+    }
+  }
+  std::sort(owned.begin(), owned.end(), by_address<Owned, Owned>);
+  check_distinct(owned);
+
+  owned_ = std::move(owned);
+  for (OptimTensorViews& views : tensors) {
+    cpu::OptimWork work;
+    work.rule = rule;
+    work.dtype = views.param.dtype;
+    work.tensor.elements = views.param.elements();
+    work.tensor.param = views.param.data;
+    for (std::size_t k = 0; k < views.states.size(); ++k) work.tensor.states[k] = views.states[k].data;
+    work.tensor.average = views.average ? views.average->data : nullptr;
+    slices_.add(static_cast<std::int64_t>(work_.size()), work.tensor.elements);
+    work_.push_back(work);
+    tensors_.push_back({static_cast<int>(groups_), std::move(views), {}});
+  }
+  return static_cast<int>(groups_++);
+}
+
+void FusedOptimizer::check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const {
+  if (gradients.size() != tensors_.size())
+    fail<ValueError>(kOp, ": got gradients for ", gradients.size(), " tensors, expected ", tensors_.size());
+  std::vector<Owned> zeroed;
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const View& param = tensors_[i].views.param;
+    for (const View& gradient : gradients[i]) {
+      const std::string name = indexed("grads", i), like = indexed("params", i);
+      check_same_dtype(kOp, name.c_str(), gradient, like.c_str(), param);
+      check_same_shape(kOp, name.c_str(), gradient, like.c_str(), param);
+      check_contiguous(kOp, name.c_str(), gradient);
+      if (zero_grad) check_output(kOp, name.c_str(), gradient);
+      const Extent range = extent(gradient);
+      if (range.begin == range.end) continue;
+      const Owned probe{range, name};
+      auto next = std::upper_bound(owned_.begin(), owned_.end(), probe, by_address<Owned, Owned>);
+      for (auto near : {next, next == owned_.begin() ? next : next - 1})
+        if (near != owned_.end() && near->extent.begin < range.end && range.begin < near->extent.end)
+          fail<ValueError>(kOp, ": ", name, " shares memory with ", near->name,
+                           ", which the step overwrites; pass a copy");
+      if (zero_grad) zeroed.push_back(probe);
+    }
+  }
+  std::sort(zeroed.begin(), zeroed.end(), by_address<Owned, Owned>);
+  check_distinct(zeroed);
+}
+
+void FusedOptimizer::set_sources(const std::vector<std::vector<View>>& gradients) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    auto& sources = tensors_[i].sources;
+    sources.clear();
+    for (const View& gradient : gradients[i]) sources.push_back(gradient.data);
+    work_[i].tensor.sources = sources.data();
+    work_[i].tensor.source_count = static_cast<int>(sources.size());
+  }
+}
+
+double FusedOptimizer::norm(double grad_scale) {
+  return std::sqrt(cpu::optim_sum_squares(work_, slices_, partial_)) * std::abs(grad_scale);
+}
+
+double FusedOptimizer::grad_norm(std::vector<std::vector<View>> gradients, double grad_scale) {
+  check_gradients(gradients, false);
+  set_sources(gradients);
+  return norm(grad_scale);
+}
+
+std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
+                                           std::vector<std::vector<View>> gradients,
+                                           const OptimStepOptions& options) {
+  if (hyper.size() != groups_)
+    fail<ValueError>(kOp, ": hyper has ", hyper.size(), " rows, expected one per group, ", groups_);
+  check_gradients(gradients, options.zero_grad);
+  set_sources(gradients);
+
+  cpu::OptimStageOptions stages;
+  stages.grad_scale = options.grad_scale;
+  stages.clip_value = options.clip_value.value_or(std::numeric_limits<double>::infinity());
+  stages.ema_decay = options.ema_decay.value_or(1.0);
+  std::optional<double> global_norm;
+  if (options.max_norm) {  // PyTorch's clip_grad_norm_, its 1e-6 included
+    global_norm = norm(options.grad_scale);
+    const double clip = *options.max_norm / (*global_norm + 1e-6);
+    if (!(clip >= 1)) stages.grad_scale *= clip;
+  }
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    if (work_[i].tensor.source_count == 0) continue;
+    Hyper h = hyper[static_cast<std::size_t>(tensors_[i].group)];
+    h.lr *= tensors_[i].views.lr_scale;
+    cpu::prepare(work_[i], h, *tensors_[i].views.step, stages);
+  }
+  launch(OptimLaunch{work_, slices_, options.zero_grad});
+  return global_norm;
+}
+
+}  // namespace thalweg::ops

@@ -1,4 +1,34 @@
+// Optimizer loops: one instantiation per rule and dtype, however many stages are on.
 #pragma once
+
+#include <cstdint>
+
+#include "rules/optim.h"
+
 namespace thalweg {
-struct OptimKernels {};
+
+// Rules as a run-time index: position in OptimRules.
+inline constexpr int kOptimRules = static_cast<int>(OptimRules<float>::size);
+
+// One tensor of a step: base pointers of C-contiguous arrays of one dtype.
+struct OptimTensor {
+  std::int64_t elements = 0;
+  void* param = nullptr;
+  void* states[kMaxStates] = {};
+  void* average = nullptr;           // null: no weight average
+  void* const* sources = nullptr;    // gradients, summed in this order
+  int source_count = 0;              // 0: the tensor is skipped
+};
+
+// Elements [begin, end) of a tensor. `rule` points to the prepared Rule<T>, `stages` to
+// OptimStages<T>; both are plain scalars, laid out alike on every ISA.
+using OptimStepFunction = void (*)(const OptimTensor&, const void* rule, const void* stages,
+                                   std::int64_t begin, std::int64_t end, bool zero_grad);
+using OptimSumFunction = void (*)(const OptimTensor&, std::int64_t begin, std::int64_t end, void* sum);
+
+struct OptimKernels {
+  OptimStepFunction step_f32[kOptimRules] = {}, step_f64[kOptimRules] = {};
+  OptimSumFunction sum_sources_f32 = nullptr, sum_sources_f64 = nullptr;  // sum[i-begin] = Σ sources[i]
+};
+
 }  // namespace thalweg

@@ -1,0 +1,57 @@
+// The optimizer's driver on the CPU: slices over all tensors, one fork-join.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+#include "cpu/kernels/optim.h"
+
+namespace thalweg::cpu {
+
+// Room for any prepared rule or stage of either dtype.
+struct alignas(16) OptimScalars {
+  std::byte bytes[96];
+};
+
+struct OptimWork {
+  int rule = 0;
+  DType dtype = DType::f32;
+  OptimTensor tensor;
+  OptimScalars rule_scalars, stages;  // set by prepare()
+};
+
+// How the tensors are cut, once for all steps: by their sizes only.
+class OptimSlices {
+ public:
+  void add(std::int64_t tensor, std::int64_t elements);
+
+  struct Slice {
+    std::int64_t tensor, begin, end;
+  };
+  std::vector<Slice> slices;          // begins are multiples of kTreeBlock
+  std::vector<std::int64_t> runs{0};  // run r is slices [runs[r], runs[r+1]): enough for one thread
+
+ private:
+  std::int64_t run_elements_ = 0;
+};
+
+// Rule and stage scalars of one tensor from its hyperparameters and step state (advanced by one).
+struct OptimStageOptions {
+  double grad_scale = 1, clip_value, ema_decay = 1;
+};
+void prepare(OptimWork& work, const Hyper& hyper, StepState& state, const OptimStageOptions& options);
+
+void optim_step(const std::vector<OptimWork>& work, const OptimSlices& slices, bool zero_grad);
+
+// Σ g² over all tensors, g the sum of a tensor's sources; through the reduction tree, in double.
+double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
+                         std::vector<double>& partial);
+
+// Names of the rules and of their states, by rule index.
+const char* rule_name(int rule);
+int rule_state_count(int rule);
+const char* rule_state_name(int rule, int state);
+
+}  // namespace thalweg::cpu

@@ -1,0 +1,66 @@
+// Fused optimizer steps over lists of tensors: all checks, then one launch.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/view.h"
+#include "cpu/optim.h"
+
+namespace thalweg::ops {
+
+struct OptimTensorViews {
+  View param;
+  std::vector<View> states;
+  std::optional<View> average;
+  StepState* step = nullptr;
+  double lr_scale = 1;
+};
+
+struct OptimStepOptions {
+  double grad_scale = 1;
+  std::optional<double> max_norm, clip_value, ema_decay;
+  bool zero_grad = false;
+};
+
+class FusedOptimizer {
+ public:
+  // Returns the group's index. ValueError, TypeError before anything is kept.
+  int add_group(const std::string& rule, std::vector<OptimTensorViews> tensors);
+
+  // Gradients in the order of the tensors over all groups; an empty list skips its tensor.
+  // `hyper` has one row per group. Returns the global norm where max_norm is given.
+  std::optional<double> step(std::span<const Hyper> hyper, std::vector<std::vector<View>> gradients,
+                             const OptimStepOptions& options);
+  double grad_norm(std::vector<std::vector<View>> gradients, double grad_scale);
+
+  std::size_t tensor_count() const { return tensors_.size(); }
+  std::size_t group_count() const { return groups_; }
+
+ private:
+  void check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const;
+  void set_sources(const std::vector<std::vector<View>>& gradients);
+  double norm(double grad_scale);
+
+  struct Tensor {
+    int group;
+    OptimTensorViews views;
+    std::vector<void*> sources;
+  };
+  struct Owned {
+    Extent extent;
+    std::string name;
+  };
+  std::size_t groups_ = 0;
+  std::vector<Tensor> tensors_;
+  std::vector<Owned> owned_;  // every array that a step writes, sorted by address
+  std::vector<cpu::OptimWork> work_;
+  cpu::OptimSlices slices_;
+  std::vector<double> partial_;
+};
+
+}  // namespace thalweg::ops
