@@ -19,11 +19,20 @@ class Ranked(Protocol):
     def size(self) -> int: ...
 
 
+def share(samples: int, rank: int, size: int) -> slice:
+    """The samples of a global mini-batch that rank `rank` of `size` takes; none for some if few.
+
+    >>> [share(10, r, 3) for r in range(3)]
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    """
+    return slice(samples * rank // size, samples * (rank + 1) // size)
+
+
 class DataLoader:
     """Iterates over mini-batches as (x, y) arrays; under MPI over this rank's share of each.
 
-    A global mini-batch of B samples is cut into contiguous shares, rank r of p gets samples
-    B*r//p to B*(r+1)//p, which may be none. Every number of ranks sees the same mini-batches.
+    A global mini-batch is cut into contiguous shares (see `share`), so every number of ranks sees
+    the same mini-batches.
     Each pass is an epoch of its own; `set_epoch` goes to one.
 
     Args:
@@ -89,7 +98,6 @@ class DataLoader:
         epoch, self.epoch = self.epoch, self.epoch + 1
         for index in self.sampler.batches(epoch):
             self.global_count = len(index)
-            start = len(index) * self.rank // self.size
-            stop = len(index) * (self.rank + 1) // self.size
-            self.sample_offset = start
-            yield self.dataset[index[start:stop]]
+            mine = share(len(index), self.rank, self.size)
+            self.sample_offset = mine.start
+            yield self.dataset[index[mine]]

@@ -1,0 +1,242 @@
+"""The `thalweg` command: train, doctor, plot, inspect. Runs unchanged under `mpirun -n N`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__, _core
+from . import doctor as diagnosis
+from .data import DataError
+from .distributed import Communicator, world
+from .experiment import (
+    ACTIVATIONS,
+    DATASETS,
+    OPTIMIZERS,
+    Config,
+    new_run,
+    read_config,
+    run_training,
+)
+from .history import History
+from .plots import learning_curves
+from .serialization import CheckpointError, load
+
+RESUMABLE = ("epochs", "patience")
+
+
+class UsageError(Exception):
+    """Options that do not go together."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the process's exit status."""
+    comm = world()
+    parser = _parser(comm)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else ""
+    if not command.startswith("-") and command not in COMMANDS:
+        parser.error(f"unknown command {command!r}{_suggestion(command, COMMANDS)}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = re.findall(r"--[\w-]+", options.parser.format_help())
+        options.parser.error(f"unknown option {unknown[0]!r}{_suggestion(unknown[0], known)}")
+    given = {k: v for k, v in vars(options).items() if k not in ("command", "parser")}
+    try:
+        options.command(comm, **given)
+    except UsageError as error:
+        options.parser.error(str(error))
+    except (DataError, CheckpointError, OSError, ModuleNotFoundError) as error:
+        # The user's to mend; anything else is ours and keeps its traceback.
+        where = f" on rank {comm.rank}" if comm.size > 1 else ""
+        print(f"thalweg: error{where}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def train(
+    comm: Communicator,
+    *,
+    threads: int | None = None,
+    resume: Path | None = None,
+    output: Path | None = None,
+    **settings: Any,
+) -> None:
+    """Train a fully connected net, or continue an earlier run."""
+    if threads is not None:
+        _core.set_num_threads(threads)
+    if resume is not None:
+        fixed = [name for name in settings if name not in RESUMABLE] + ["output"] * bool(output)
+        if fixed:
+            names = ", ".join(name.replace("_", "-") for name in fixed)
+            raise UsageError(f"--resume keeps the run's own settings; leave out {names}")
+        run_training(replace(read_config(resume), **settings), resume, comm, resume=True)
+        return
+    config = Config(**settings)
+    run: Path = comm.broadcast_object(output or new_run(config.dataset))
+    taken = comm.broadcast_object((run / "config.json").exists())
+    if taken:
+        raise UsageError(f"{run} holds a run already; use another --output, or --resume {run}")
+    run_training(config, run, comm, resume=False)
+
+
+def doctor(comm: Communicator, *, limits: bool = False) -> None:
+    """Say what this installation has, and what it lacks and why."""
+    if comm.rank == 0:
+        for name, finding in diagnosis.report() + (diagnosis.limits() if limits else []):
+            print(f"{name:24} {finding}")
+
+
+def plot(comm: Communicator, *, run: Path) -> None:
+    """Draw a run's learning curves again from its metrics."""
+    if comm.rank == 0:
+        with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            rows = [{k: float(cell) for k, cell in row.items()} for row in csv.DictReader(file)]
+        learning_curves(History(rows), run / "curves.png")
+        print(f"wrote {run / 'curves.png'}")
+
+
+def inspect(comm: Communicator, *, file: Path) -> None:
+    """Verify a model or checkpoint and list what is in it."""
+    if comm.rank == 0:
+        for name, value in _leaves("", load(file)):
+            shown = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else repr(value)
+            print(f"{name:40} {shown}")
+
+
+def _leaves(place: str, tree: Any) -> list[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        return [leaf for key, item in tree.items() for leaf in _leaves(f"{place}/{key}", item)]
+    return [(place.removeprefix("/"), tree)]
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def _parser(comm: Communicator) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):
+        """Under mpirun all ranks read the same command line; one speaks, then all leave."""
+
+        def _print_message(self, message: str, file: Any = None) -> None:
+            if comm.rank == 0:
+                super()._print_message(message, file)
+
+        def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+            self._print_message(message or "", sys.stderr)
+            comm.barrier()
+            sys.exit(status)
+
+    parser = Parser(prog="thalweg", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(parser=parser)
+    children = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (command, add_options) in COMMANDS.items():
+        child = children.add_parser(
+            name, help=command.__doc__, description=command.__doc__, allow_abbrev=False
+        )
+        child.set_defaults(command=command, parser=child)
+        add_options(child)
+    return parser
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    default = Config()
+
+    def add(*names: str, **options: Any) -> None:
+        parser.add_argument(*names, default=argparse.SUPPRESS, **options)
+
+    add("dataset", nargs="?", type=_dataset, help=f"{', '.join(DATASETS)} or FILE.npz (digits)")
+    add("--data", metavar="FOLDER", help="where the data set's files are (in THALWEG_DATA)")
+    add("--epochs", type=_integer(1), help=f"at most, in all ({default.epochs})")
+    add("--batch-size", type=_integer(1), help=f"of all ranks together ({default.batch_size})")
+    add("--lr", type=_real(0, math.inf), help=f"learning rate ({default.lr})")
+    add("--optimizer", type=_one_of(OPTIMIZERS), help=f"{', '.join(OPTIMIZERS)} (adam)")
+    add("--hidden", type=_widths, metavar="N,N,…", help="widths of the hidden layers (128)")
+    add("--batchnorm", action=argparse.BooleanOptionalAction, help="BatchNorm in each (on)")
+    add("--dropout", type=_real(0, 1), help="probability that a hidden unit is dropped (0)")
+    add("--activation", type=_one_of(ACTIVATIONS), help=f"{', '.join(ACTIVATIONS)} (relu)")
+    add("--patience", type=_integer(0), help="epochs without improvement; 0 never stops (10)")
+    add("--seed", type=_integer(0), help="of split, weights, shuffling and dropout (0)")
+    add("--threads", type=_integer(1), help="of each rank (the cores that it may use)")
+    add("--output", type=Path, metavar="RUN", help="directory of the run (runs/<name>)")
+    add("--resume", type=Path, metavar="RUN", help="continue that run from its newest checkpoint")
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limits", action="store_true", help="measure this machine, too")
+
+
+def _plot_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory of the run")
+
+
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="CHECKPOINT", help="a .safetensors file of ours")
+
+
+COMMANDS: dict[str, tuple[Callable[..., None], Callable[[argparse.ArgumentParser], None]]] = {
+    "train": (train, _train_options),
+    "doctor": (doctor, _doctor_options),
+    "plot": (plot, _plot_options),
+    "inspect": (inspect, _inspect_options),
+}
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def _suggestion(value: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(value, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}"
+
+
+def _one_of(known: Iterable[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in known:
+            raise argparse.ArgumentTypeError(f"unknown {text!r}{_suggestion(text.lower(), known)}")
+        return text.lower()
+
+    return parse
+
+
+def _dataset(text: str) -> str:
+    return text if text.endswith(".npz") else _one_of([*DATASETS, "FILE.npz"])(text)
+
+
+def _integer(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _real(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value < high:
+            raise argparse.ArgumentTypeError(
+                f"expected a number in [{low}, {high}), got {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return tuple(map(_integer(1), text.split(","))) if text else ()

@@ -1,0 +1,59 @@
+"""What `thalweg doctor` reports: this machine, this build, and what is missing and why."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from . import _core
+
+UNITS = {"bytes": (1e9, "GB"), "flop": (1e9, "GFLOP"), "seconds": (1e-6, "us")}
+
+
+def report() -> list[tuple[str, str]]:
+    """(name, finding) pairs; nothing here raises where something is absent."""
+    return [
+        ("thalweg", _version("thalweg")),
+        ("Python", f"{platform.python_version()} on {platform.platform()}"),
+        ("NumPy", np.__version__),
+        ("ISA", f"{_core.isa()} (available: {', '.join(_core.available_isas())})"),
+        ("threads", f"{_core.get_num_threads()} of {len(os.sched_getaffinity(0))} usable CPUs"),
+        ("memory", _memory()),
+        ("MPI", _mpi()),
+        ("CUDA", "available" if _core.has_cuda() else "not in this build, or no GPU"),
+        ("CuPy", _version("cupy", "thalweg[cuda]")),
+        ("scikit-learn", _version("scikit-learn", "thalweg[data]")),
+        ("matplotlib", _version("matplotlib", "thalweg[plot]")),
+    ]
+
+
+def limits() -> list[tuple[str, str]]:
+    """Measured limits of this machine, which the benchmarks divide by."""
+    return [(name, f"{value:.4g}") for name, value in _core.measure_limits().items()]
+
+
+def _version(package: str, extra: str | None = None) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed" + (f" (pip install '{extra}')" if extra else "")
+
+
+def _memory() -> str:
+    page = os.sysconf("SC_PAGE_SIZE")
+    whole, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    return f"{whole / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free"
+
+
+def _mpi() -> str:
+    """The library's name without initialising MPI, which would need a launcher's blessing."""
+    try:
+        importlib.import_module("mpi4py").rc.initialize = False
+        library = importlib.import_module("mpi4py.MPI").Get_library_version()
+    except (ImportError, RuntimeError) as error:
+        return f"not usable: {error} (pip install 'thalweg[mpi]')"
+    return f"{library.split(',')[0].strip()}, mpi4py {_version('mpi4py')}"
