@@ -15,8 +15,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .files import atomic_write, remove_leftovers
 from .history import Record
-from .serialization import CheckpointError, atomic_write, load, remove_leftovers, save
+from .serialization import CheckpointError, load, save
 
 if TYPE_CHECKING:
     from .trainer import Trainer

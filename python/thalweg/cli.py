@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(comm)
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else ""
-    if not command.startswith("-") and command not in COMMANDS:
+    if command and not command.startswith("-") and command not in COMMANDS:
         parser.error(f"unknown command {command!r}{_suggestion(command, COMMANDS)}")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -217,7 +217,9 @@ def _dataset(text: str) -> str:
 def _integer(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"\d+", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"expected an integer of at least {least}, got {text!r}"
+            )
         return int(text)
 
     return parse
@@ -230,9 +232,7 @@ def _real(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not low <= value < high:
-            raise argparse.ArgumentTypeError(
-                f"expected a number in [{low}, {high}), got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected a number in [{low}, {high}), got {text!r}")
         return value
 
     return parse

@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from . import data, nn, optim
 from .callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, Progress
 from .data import ArrayDataset, Splits, Standardise
 from .distributed import Communicator
+from .files import atomic_write, remove_leftovers
 from .plots import learning_curves
 from .random import manual_seed
-from .serialization import atomic_write, remove_leftovers, save
+from .serialization import save
 from .trainer import Trainer
 
 DATASETS = ("digits", "mnist", "cifar10")
@@ -183,10 +183,10 @@ def _write_config(config: Config, scale: Standardise, output: Path) -> None:
 
 
 def _headline(config: Config, splits: Splits, model: nn.Module, comm: Communicator) -> str:
-    counts = [0 if part is None else len(part) for part in splits]
+    train, validation, test = (0 if part is None else len(part) for part in splits)
     parameters = sum(p.numel() for p in model.parameters())
     return (
-        f"{config.dataset}: {counts[0]} training, {counts[1]} validation, {counts[2]} test samples; "
+        f"{config.dataset}: {train} training, {validation} validation, {test} test samples; "
         f"{parameters} parameters, {config.optimizer}, {comm.size} rank{'s' * (comm.size > 1)}"
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .files import atomic_write
 from .history import History
-from .serialization import atomic_write
 
 
 def learning_curves(history: History, path: str | os.PathLike[str]) -> None:

@@ -20,16 +20,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from .backend import Array
+from .files import atomic_write
 
 FORMAT = 1
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -64,17 +64,17 @@ class Stateful(Protocol):
 
 def save(
     path: str | os.PathLike[str],
-    model: Stateful | None = None,
-    optimizer: Stateful | None = None,
+    model: Stateful | Mapping[str, Any] | None = None,
+    optimizer: Stateful | Mapping[str, Any] | None = None,
     **extra: Any,
 ) -> None:
     """Write a model, an optimizer and anything else that is a tree into one file, atomically.
 
     Args:
         path: the file, replaced as a whole or not at all.
-        model: its tensors get their state-dict names. A file with nothing else is what PyTorch
-            loads strictly.
-        optimizer: its state dict, tensors under `optimizer/…`.
+        model: a model or its state dict, whose tensors keep their names. A file with no other
+            tensors is what PyTorch loads strictly.
+        optimizer: an optimizer or its state dict, tensors under `optimizer/…`.
         extra: further trees by name (epoch=3, scheduler=scheduler.state_dict()).
 
     Errors: TypeError that names the value which is no tree, ValueError for names that collide,
@@ -85,10 +85,9 @@ def save(
     {'epoch': 3, 'momentum': array([1., 1.])}
     """
     tree = dict(extra)
-    if model is not None:
-        tree["model"] = model.state_dict()
-    if optimizer is not None:
-        tree["optimizer"] = optimizer.state_dict()
+    for name, part in (("model", model), ("optimizer", optimizer)):
+        if part is not None:
+            tree[name] = part if isinstance(part, Mapping) else part.state_dict()
     tensors: dict[str, Array] = {}
     skeleton = {key: _take_apart(tree[key], key, tensors) for key in tree}
     # Widest elements first keeps every tensor aligned to its element size.
@@ -127,43 +126,12 @@ def load(
     return tree
 
 
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends without an exception.
-
-    Temporary file in the same directory, write, fsync, rename, fsync of the directory: after a
-    crash at any point `path` is the old file or the new one, whole. The mode follows the umask.
-    """
-    path = Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    # Not tempfile: it makes files that only their owner may read.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def remove_leftovers(directory: str | os.PathLike[str]) -> None:
-    """Delete temporary files that killed writers left in a directory that nobody writes to."""
-    for leftover in Path(directory).glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
-
-
 def _take_apart(value: Any, place: str, tensors: dict[str, Array]) -> Any:
     """The JSON form of `value`; its arrays go into `tensors`, named by their place."""
     if isinstance(value, Mapping):
-        items = [(key, _take_apart(item, _name(place, key), tensors)) for key, item in value.items()]
+        items = [
+            (key, _take_apart(item, _name(place, key), tensors)) for key, item in value.items()
+        ]
         if all(isinstance(key, str) for key, _ in items):
             return {"dict": dict(items)}
         if all(isinstance(key, int) for key, _ in items):
@@ -174,7 +142,9 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Array]) -> Any:
         return {"tuple": parts} if isinstance(value, tuple) else parts
     if isinstance(value, np.ndarray):
         if value.dtype.name not in DTYPES:
-            raise TypeError(f"save: '{place}' has dtype {value.dtype}, expected {', '.join(DTYPES)}")
+            raise TypeError(
+                f"save: '{place}' has dtype {value.dtype}, expected {', '.join(DTYPES)}"
+            )
         if place in tensors:
             raise ValueError(f"save: two arrays would be named '{place}'")
         native = value.dtype.newbyteorder("<")
@@ -285,7 +255,7 @@ def _check_layout(path: Path, header: dict[str, Any], data_bytes: int) -> None:
     )
     if expected != data_bytes:
         raise CheckpointError(
-            f"{path}: expected {expected} bytes of tensors, found {data_bytes}: truncated or extended"
+            f"{path}: truncated or extended, expected {expected} bytes of tensors, found {data_bytes}"
         )
     try:
         with safe_open(path, framework="np"):  # validates offsets, shapes and dtypes

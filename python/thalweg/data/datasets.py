@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import ArrayDataset, Splits, split_off
 from ..backend import Array
 from .arrays import ArrayDataset, Splits, split_off
 from .formats import DataError, read_cifar10, read_idx, read_npz

@@ -63,7 +63,8 @@ def read_idx(path: str | Path) -> Array:
             f"{path}: expected {expected} bytes for shape {shape} of {dtype.newbyteorder('=')}, "
             f"found {len(content)}"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    elements = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return elements.astype(dtype.newbyteorder("="))
 
 
 def read_cifar10(paths: Sequence[str | Path]) -> tuple[Array, Array]:
@@ -122,7 +123,8 @@ def check_labels(labels: Array, classes: int, source: str) -> None:
     if wrong.any():
         first = int(wrong.argmax())
         raise DataError(
-            f"{source}: expected labels in 0 … {classes - 1}, found {labels[first]} at sample {first}"
+            f"{source}: expected labels in 0 … {classes - 1}, found {labels[first]} "
+            f"at sample {first}"
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from .arrays import ArrayDataset
 from ..backend import Array
+from .arrays import ArrayDataset
 from .samplers import SAMPLERS, InOrder, Sampler
 
 

@@ -38,7 +38,9 @@ class _Blocks:
         return slice(k * self.batch_size, min((k + 1) * self.batch_size, self.samples))
 
     def permutation(self, n: int, epoch: int) -> Array:
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, epoch))))
+        generator = np.random.Generator(
+            np.random.Philox(np.random.SeedSequence((self.seed, epoch)))
+        )
         return generator.permutation(n)
 
 

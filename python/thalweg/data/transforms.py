@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import ArrayDataset, Splits
 from ..backend import Array
+from .arrays import ArrayDataset, Splits
 from .formats import DataError
 
 
