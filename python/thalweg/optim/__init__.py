@@ -1,0 +1,23 @@
+"""Optimizers on anyone's arrays, PyTorch's names and defaults; one native call per step."""
+
+from . import lr_scheduler
+from .base import Optimizer
+from .rules import Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
+from .sgd import SGD
+from .sign import Lion, Rprop
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+]

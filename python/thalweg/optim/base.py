@@ -1,0 +1,289 @@
+"""What all optimizers share: parameter groups, the step, state dictionaries, weight averages.
+
+A rule's own part (formula, options, checks) is in `rules.py`; its arithmetic is the struct of the
+same name in `csrc/rules/optim.h`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from . import state
+from .evaluation import Evaluation
+from .options import (
+    RANGES,
+    Group,
+    Parameters,
+    as_groups,
+    as_scale,
+    check_pair,
+    check_range,
+    check_unique,
+    split_names,
+)
+from .slots import Array, Slots
+
+_PAIRS = {
+    "betas": ("beta1", "beta2"),
+    "etas": ("eta_minus", "eta_plus"),
+    "step_sizes": ("step_min", "step_max"),
+}
+
+
+class Optimizer(Evaluation):
+    """Base of all optimizers; `step()` is one call into compiled code whatever the tensors.
+
+    Args:
+        params: arrays, `tw.Tensor`s or `torch.nn.Parameter`s (float32 and float64 may be mixed),
+            `(name, parameter)` pairs, a dictionary of parameters, or groups
+            `{"params": ..., "lr": ..., "lr_scale": ...}`. They are updated in place, not copied.
+        defaults: options of groups that do not give their own.
+        maximize: go up the gradient (a group's option).
+        max_norm: clip the global gradient norm; `math.inf` measures it and does not clip.
+        clip_value: clip every gradient element into [-clip_value, clip_value].
+        ema_decay: keep averages `ema = ema_decay*ema + (1-ema_decay)*p`, which start at the
+            parameters before the first step.
+
+    A group's "lr_scale" multiplies its learning rate: one number, or one per parameter.
+
+    Attributes:
+        param_groups: the groups, as in PyTorch; what is written there holds from the next step.
+        last_grad_norm: global gradient norm before clipping that the last `step` (with `max_norm`)
+            or `grad_norm` measured, else None.
+
+    Raises:
+        ValueError: an option outside its range, a parameter given twice, read-only or overlapping.
+        TypeError: a parameter that is no float32 or float64 array.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        defaults: Mapping[str, Any],
+        *,
+        maximize: bool = False,
+        max_norm: float | None = None,
+        clip_value: float | None = None,
+        ema_decay: float | None = None,
+    ) -> None:
+        self._name = type(self).__name__
+        stages = {"max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
+        for name, value in stages.items():
+            if value is not None:
+                check_range(self._name, name, value)
+        self.max_norm, self.clip_value, self.ema_decay = max_norm, clip_value, ema_decay
+        self.defaults = {**defaults, "maximize": maximize, "lr_scale": 1.0}
+        self.param_groups: list[Group] = []
+        self.last_grad_norm: float | None = None
+        self._slots: list[Slots] = []
+        for group in as_groups(self._name, params):
+            self._append(group)
+        self._bind()
+
+    # --- what a rule says about itself ---------------------------------------------------------
+
+    def rule(self, group: Group) -> str:
+        """Name of the compiled rule that serves `group`."""
+        raise NotImplementedError
+
+    def kernel_options(self, group: Group) -> dict[str, Any]:
+        """The group's options under the names of `_core.HYPER_FIELDS`; others are ignored."""
+        options = dict(group)
+        for pair, names in _PAIRS.items():
+            if pair in group:
+                options.update(zip(names, group[pair], strict=True))
+        return options
+
+    def check(self, group: Group) -> None:
+        """Raise ValueError or TypeError unless the group's options are valid."""
+        for pair in _PAIRS:
+            if pair in group:
+                check_pair(self._name, pair, group[pair])
+        for name, value in self.kernel_options(group).items():
+            if name in RANGES and name != "lr_scale":
+                check_range(self._name, name, value)
+
+    def initial_state(self, name: str, group: Group, lr_scale: float) -> float:
+        """What state `name` is before the first step."""
+        return 0.0
+
+    # --- groups --------------------------------------------------------------------------------
+
+    def add_param_group(self, group: Group) -> None:
+        """Add a group of parameters; after an error the optimizer is as before."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"{self._name}: a parameter group is a dict with 'params'")
+        self._append(group)
+        try:
+            self._bind()
+        except BaseException:
+            self.param_groups.pop()
+            self._slots.pop()
+            raise
+
+    def _append(self, group: Group) -> None:
+        owners, names = split_names(self._name, group["params"])
+        unknown = group.keys() - self.defaults.keys() - {"params", "param_names", "initial_lr"}
+        if unknown:
+            expected = ", ".join(self.defaults)
+            raise ValueError(f"{self._name}: unknown option {min(unknown)!r}, expected {expected}")
+        group = {**self.defaults, **group, "params": owners}
+        if names is not None:
+            group["param_names"] = names
+        group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(owners))
+        self.check(group)
+        check_unique(self._name, [*self.param_groups, group])
+        first = sum(len(slots.owners) for slots in self._slots)
+        self._slots.append(Slots(self._name, owners, first, self.ema_decay is not None))
+        self.param_groups.append(group)
+
+    def _bind(self) -> None:
+        """Tell the compiled side which arrays there are."""
+        native = _core.FusedOptimizer()
+        bound = []
+        for group, slots in zip(self.param_groups, self._slots, strict=True):
+            rule, scale = self.rule(group), group["lr_scale"]
+            states = slots.ensure_states(_core.optimizer_rules()[rule])
+            scales = scale if isinstance(scale, tuple) else (scale,) * len(slots.owners)
+            native.add_group(rule, slots.memory, states, slots.steps, slots.averages, scales)
+            bound.append((rule, scale))
+        self._native, self._bound = native, bound
+
+    def _refresh(self) -> None:
+        """Bind again where a parameter's memory, a rule's variant or a scale has changed."""
+        wanted = [(self.rule(group), group["lr_scale"]) for group in self.param_groups]
+        moved = [slots for slots in self._slots if slots.moved()]
+        if moved or wanted != self._bound:
+            for slots in moved:
+                slots.follow()
+            for group, slots in zip(self.param_groups, self._slots, strict=True):
+                group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(slots.owners))
+            self._bind()
+
+    # --- the step ------------------------------------------------------------------------------
+
+    def step(self, grads: Any = None, grad_scale: float = 1.0, zero_grad: bool = False) -> None:
+        """Update the parameters in place.
+
+        Args:
+            grads: a gradient for each parameter in order, or `{name: gradient}` where parameters
+                have names; default: their `.grad`. A gradient may be a list of arrays, which are
+                summed. A parameter whose gradient is None is left alone.
+            grad_scale: multiplies every gradient first (1/loss scale, 1/ranks).
+            zero_grad: set the gradient arrays to zero after use.
+        """
+        self._refresh()
+        sources = self._gradients(grads)
+        for group, slots in zip(self.param_groups, self._slots, strict=True):
+            if slots.fresh:
+                self._initialise(group, slots)
+                slots.fresh = False
+        self.last_grad_norm = self._native.step(
+            self._hyper(),
+            sources,
+            grad_scale=grad_scale,
+            max_norm=self.max_norm,
+            clip_value=self.clip_value,
+            ema_decay=self.ema_decay,
+            zero_grad=zero_grad,
+        )
+
+    def _initialise(self, group: Group, slots: Slots) -> None:
+        scale = group["lr_scale"]
+
+        def value(name: str, i: int) -> float:
+            return self.initial_state(name, group, scale[i] if isinstance(scale, tuple) else scale)
+
+        slots.initialise(value)
+
+    def _hyper(self) -> Array:
+        rows = []
+        for group in self.param_groups:
+            options = self.kernel_options(group)
+            rows.append([options.get(field, 0.0) for field in _core.HYPER_FIELDS])
+        return np.array(rows, dtype=np.float64)
+
+    def _gradients(self, grads: Any) -> list[list[Any]]:
+        """Gradients by group, in the order of the parameters."""
+        if grads is None:
+            try:
+                return [slots.gradients() for slots in self._slots]
+            except AttributeError:
+                raise ValueError(
+                    f"{self._name}: parameters that are plain arrays have no .grad; pass grads="
+                ) from None
+        if isinstance(grads, Mapping):
+            grads = self._by_name(grads)
+        grads = list(grads)
+        count = sum(len(slots.owners) for slots in self._slots)
+        if len(grads) != count:
+            raise ValueError(f"{self._name}: expected {count} gradients, got {len(grads)}")
+        rest = iter(grads)
+        return [[next(rest) for _ in slots.owners] for slots in self._slots]
+
+    def _by_name(self, grads: Mapping[str, Any]) -> list[Any]:
+        names = [name for group in self.param_groups for name in group.get("param_names", ())]
+        if grads.keys() != set(names):
+            different = sorted(map(str, grads.keys() ^ set(names)))
+            raise ValueError(f"{self._name}: gradients and parameters differ in names: {different}")
+        return [grads[name] for name in names]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the parameters' `.grad`s, or fill them with zeros."""
+        for slots in self._slots:
+            for owner in slots.owners:
+                grad = getattr(owner, "grad", None)
+                if grad is not None and set_to_none:
+                    owner.grad = None
+                elif grad is not None:
+                    grad.zero_()
+
+    # --- stopping tests ------------------------------------------------------------------------
+
+    def grad_norm(self, grads: Any = None, grad_scale: float = 1.0) -> float:
+        """Euclidean norm of all gradients together, each times `grad_scale`."""
+        self.last_grad_norm = self._native.grad_norm(self._gradients(grads), grad_scale=grad_scale)
+        return self.last_grad_norm
+
+    def converged(self, threshold: float) -> bool:
+        """Whether the gradient norm that was measured last is below `threshold`.
+
+        Raises RuntimeError where the last step measured none: construct with `max_norm`
+        (`math.inf` does not clip) or call `grad_norm()` before.
+        """
+        if self.last_grad_norm is None:
+            raise RuntimeError(
+                f"{self._name}: no gradient norm was measured; construct with max_norm=math.inf "
+                "or call grad_norm() first"
+            )
+        return self.last_grad_norm < threshold
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """PyTorch's layout: `{"state": {index: {name: value}}, "param_groups": [...]}`.
+
+        Arrays are the live ones (as in PyTorch): copy them to keep a moment. A parameter that was
+        never stepped has no entry.
+        """
+        return state.to_dict(self.param_groups, self._slots)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken, ours or PyTorch's of the same optimizer.
+
+        Raises ValueError, and changes nothing, where groups, names or shapes do not match.
+        """
+        groups = state.check_groups(self._name, self.param_groups, state_dict)
+        for group in groups:
+            self.check(group)
+        rules = [self.rule(group) for group in groups]
+        entries = state.check_entries(rules, self._slots, state_dict)
+        for group, new in zip(self.param_groups, groups, strict=True):
+            group.update(new)
+        self._bind()
+        for group, slots, rows in zip(self.param_groups, self._slots, entries, strict=True):
+            state.restore(slots, rows, self.kernel_options(group))

@@ -1,0 +1,131 @@
+"""One parameter group as the kernels see it: memory, state, step counts, averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter, is_, methodcaller
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..backend import aligned_empty
+from ..tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+INITIAL_STEP = (0.0, 1.0, 1.0, 1.0)  # step, beta1_power, beta2_power, mu_product
+_ALIGNMENT = 16  # elements: every tensor starts on a cache line of its own
+
+_data = attrgetter("data")
+_grad = attrgetter("grad")
+_pointer = methodcaller("data_ptr")
+
+
+class Slots:
+    """The arrays of one group.
+
+    owners: what the user gave. memory: what the kernels write to (the array, or a DLPack exporter
+    of it). views: NumPy views of the same memory. states: `{name: [array per parameter]}`.
+    steps: (parameters, fields of `_core.STEP_FIELDS`). averages: EMA weights or None.
+    """
+
+    def __init__(self, owner: str, owners: Sequence[Any], first: int, averaged: bool) -> None:
+        self.owners = list(owners)
+        self.names = [f"{owner}: parameter {first + i}" for i in range(len(owners))]
+        self.locate()
+        self.states: dict[str, list[Array]] = {}
+        self.steps = np.array([INITIAL_STEP] * len(owners), dtype=np.float64).reshape(-1, 4)
+        self.averages = allocate_like(self.views) if averaged else None
+        self.fresh = True
+
+    def locate(self) -> None:
+        """Look up where the parameters' memory is now."""
+        self.memory = [memory_of(owner) for owner in self.owners]
+        self.views = [view_of(*pair) for pair in zip(self.names, self.memory, strict=True)]
+        self._tensors = [o for o in self.owners if isinstance(o, Tensor)]
+        self._tensor_data = list(map(_data, self._tensors))
+        self._foreign = [o for o in self.owners if hasattr(o, "data_ptr")]
+        self._pointers = list(map(_pointer, self._foreign))
+
+    def moved(self) -> bool:
+        """Whether somebody gave a parameter other memory since `locate` (an arena, `p.data =`)."""
+        stays = all(map(is_, map(_data, self._tensors), self._tensor_data))
+        return not stays or list(map(_pointer, self._foreign)) != self._pointers
+
+    def follow(self) -> None:
+        """Use the parameters' new memory with the old state."""
+        old = [(view.shape, view.dtype) for view in self.views]
+        self.locate()
+        for name, view, (shape, dtype) in zip(self.names, self.views, old, strict=True):
+            if (view.shape, view.dtype) != (shape, dtype):
+                raise ValueError(
+                    f"{name} was {shape} {dtype} and became {view.shape} {view.dtype}; "
+                    "make a new optimizer for it"
+                )
+
+    def gradients(self) -> list[Any]:
+        """The parameters' `.grad`s as arrays, None where there is none."""
+        grads = map(_grad, self.owners)
+        return [g.data if isinstance(g, Tensor) else g for g in grads]
+
+    def ensure_states(self, names: Iterable[str]) -> list[list[Array]]:
+        """The named states, allocated and zero where they did not exist."""
+        for name in names:
+            if name not in self.states:
+                self.states[name] = allocate_like(self.views)
+        return [self.states[name] for name in names]
+
+    def initialise(self, value: Callable[[str, int], float]) -> None:
+        """Before the first step: states become `value(name, i)`, averages the parameters."""
+        for i in np.flatnonzero(self.steps[:, 0] == 0):
+            self.steps[i] = INITIAL_STEP
+            for name, arrays in self.states.items():
+                arrays[i][...] = value(name, i)
+            if self.averages is not None:
+                self.averages[i][...] = self.views[i]
+
+    def write(self, values: Iterable[Array]) -> None:
+        """Set the parameters, whoever owns their memory."""
+        for memory, value in zip(self.memory, values, strict=True):
+            _core.copy(value, out=memory)
+
+
+def memory_of(owner: Any) -> Any:
+    """What the kernels can write to. PyTorch exports no tensor that requires a gradient, but its
+    detached alias."""
+    if isinstance(owner, Tensor):
+        return owner.data
+    return owner.detach() if hasattr(owner, "detach") else owner
+
+
+def view_of(name: str, memory: Any) -> Array:
+    """A NumPy view of a parameter's memory; TypeError unless it is float32 or float64."""
+    if not isinstance(memory, np.ndarray):
+        if not hasattr(memory, "__dlpack__"):
+            raise TypeError(f"{name} must be an array or a tensor, got {type(memory).__name__}")
+        try:
+            memory = np.from_dlpack(memory)
+        except (BufferError, TypeError, RuntimeError) as error:
+            raise TypeError(f"{name} cannot be shared with NumPy: {error}") from error
+    if memory.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"{name} must be float32 or float64, got {memory.dtype}")
+    view: Array = memory
+    return view
+
+
+def allocate_like(views: Sequence[Array]) -> list[Array]:
+    """Zeros with the shapes and dtypes of `views`, in one aligned allocation per dtype."""
+    room = {view.dtype: 0 for view in views}
+    starts = []
+    for view in views:
+        starts.append(room[view.dtype])
+        room[view.dtype] += -(-view.size // _ALIGNMENT) * _ALIGNMENT
+    pools = {dtype: aligned_empty((size,), dtype) for dtype, size in room.items()}
+    for pool in pools.values():
+        pool.fill(0)
+    return [
+        pools[view.dtype][start : start + view.size].reshape(view.shape)
+        for view, start in zip(views, starts, strict=True)
+    ]
