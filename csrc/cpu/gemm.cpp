@@ -1,1 +1,236 @@
+#include "cpu/gemm.h"
 
+#include <algorithm>
+#include <optional>
+
+#include "base/parallel.h"
+#include "cpu/gemm_workspace.h"
+#include "cpu/isa.h"
+
+namespace thalweg {
+namespace {
+
+// Elements of K in a block at most: a tile's panels of A and B, and a block of A, stay in cache.
+// The same for every instruction set, since it decides the bits.
+template <class T>
+constexpr std::int64_t kDepth = 1536 / static_cast<std::int64_t>(sizeof(T));
+template <class T>
+constexpr std::int64_t kBlockBytes = 256 << 10;          // of A, for one thread: stays in L2
+constexpr std::int64_t kWideColumns = 3072;              // of B, shared: stays in L3
+constexpr double kTaskFlops = 2e5;                       // a few microseconds
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+template <class T>
+struct Operand {
+  T* data;
+  std::int64_t row, col;
+  T* at(std::int64_t i, std::int64_t j) const { return data + i * row + j * col; }
+};
+
+// One product of a batch.
+template <class T>
+struct Product {
+  std::int64_t m, n, k;
+  Operand<const T> a, b;
+  Operand<T> c;
+  bool accumulate;
+  const T* bias;
+  Activation activation;
+};
+
+// How a product is cut: the same for all products of a batch.
+struct Blocking {
+  std::int64_t rows, columns;      // of A and of B in a block
+  std::int64_t depth, depths;      // K elements in a block, and blocks
+  bool pack_a, pack_b, scatter_c;  // which operands cannot be used where they lie
+};
+
+// Slot of a thread: packed A, then one tile of C.
+template <class T>
+struct Scratch {
+  T* a;
+  T* tile;
+};
+
+template <class T>
+class Gemm {
+ public:
+  explicit Gemm(const GemmProblem& problem)
+      : problem_(problem), kernels_(kernels().gemm.family<T>()), blocking_(choose_blocking()) {}
+
+  void run() {
+    thread_local GemmWorkspace workspace;
+    workspace_ = &workspace;
+    const std::int64_t batches = problem_.batches();
+    const double flops = 2.0 * static_cast<double>(problem_.m) * static_cast<double>(problem_.n) *
+                         static_cast<double>(std::max<std::int64_t>(problem_.k, 1));
+    const bool by_batch = batches > 1 && (batches >= 4 * num_threads() || flops < 8 * kTaskFlops);
+    reserve(by_batch);
+    T* const shared = reinterpret_cast<T*>(workspace.shared());
+    bias_ = gather_bias(shared);
+    if (!by_batch) {
+      for (std::int64_t i = 0; i < batches; ++i) multiply(product(i), shared + bias_elements(), nullptr);
+      return;
+    }
+    const auto grain = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
+    parallel_for(batches, grain, [&](std::int64_t begin, std::int64_t end) {
+      const GemmWorkspace::Slot slot(workspace);
+      const Scratch<T> scratch = scratch_of(slot);
+      T* b = scratch.tile + tile_elements();
+      for (std::int64_t i = begin; i < end; ++i) multiply(product(i), b, &scratch);
+    });
+  }
+
+ private:
+  Blocking choose_blocking() const {
+    const GemmProblem& p = problem_;
+    Blocking blocking{};
+    blocking.depths = std::max<std::int64_t>(1, ceil_div(p.k, kDepth<T>));
+    blocking.depth = ceil_div(p.k, blocking.depths);
+    const std::int64_t most = std::max<std::int64_t>(
+        kernels_.tile_rows, kBlockBytes<T> / static_cast<std::int64_t>(sizeof(T)) / kDepth<T>);
+    blocking.rows = round_up(ceil_div(p.m, ceil_div(p.m, most)), kernels_.tile_rows);
+    blocking.columns = std::min(round_up(p.n, kernels_.tile_columns), kWideColumns);
+    blocking.pack_b = p.b.col != 1 || p.m > 3 * kernels_.tile_rows;
+    blocking.pack_a = p.n > 2 * kernels_.tile_columns;
+    blocking.scatter_c = p.c.col != 1;
+    return blocking;
+  }
+
+  std::int64_t tile_elements() const { return kernels_.tile_rows * kernels_.tile_columns; }
+  std::int64_t a_elements() const { return blocking_.pack_a ? blocking_.rows * blocking_.depth : 0; }
+  std::int64_t b_elements() const { return blocking_.pack_b ? blocking_.columns * blocking_.depth : 0; }
+
+  std::int64_t bias_elements() const {  // that need a contiguous copy
+    return problem_.bias && problem_.bias_stride != 1 ? round_up(problem_.n, kernels_.tile_columns) : 0;
+  }
+
+  const T* gather_bias(T* copy) const {
+    const T* bias = static_cast<const T*>(problem_.bias);
+    if (bias_elements() == 0) return bias;
+    for (std::int64_t j = 0; j < problem_.n; ++j) copy[j] = bias[j * problem_.bias_stride];
+    return copy;
+  }
+
+  void reserve(bool by_batch) {
+    const auto bytes = [](std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(T); };
+    workspace_->reserve(bytes(bias_elements() + (by_batch ? 0 : b_elements())),
+                        bytes(a_elements() + tile_elements() + (by_batch ? b_elements() : 0)),
+                        num_threads());
+  }
+
+  Scratch<T> scratch_of(const GemmWorkspace::Slot& slot) const {
+    T* const data = reinterpret_cast<T*>(slot.data());
+    return {data, data + a_elements()};
+  }
+
+  Product<T> product(std::int64_t index) const {
+    const GemmProblem& p = problem_;
+    std::int64_t a = 0, b = 0, c = 0;
+    for (int i = p.batch_rank - 1; i >= 0; --i) {
+      const std::int64_t at = index % p.batch[i];
+      index /= p.batch[i];
+      a += at * p.a.batch[i];
+      b += at * p.b.batch[i];
+      c += at * p.c.batch[i];
+    }
+    return {p.m,
+            p.n,
+            p.k,
+            {static_cast<const T*>(p.a.data) + a, p.a.row, p.a.col},
+            {static_cast<const T*>(p.b.data) + b, p.b.row, p.b.col},
+            {static_cast<T*>(p.c.data) + c, p.c.row, p.c.col},
+            p.accumulate,
+            bias_,
+            p.activation};
+  }
+
+  // `packed_b` has room for a block of B. With `scratch` this thread works alone.
+  void multiply(const Product<T>& p, T* packed_b, const Scratch<T>* scratch) const {
+    for (std::int64_t column = 0; column < p.n; column += blocking_.columns)
+      for (std::int64_t block = 0; block < blocking_.depths; ++block) {
+        const std::int64_t columns = std::min(blocking_.columns, p.n - column);
+        multiply_block(p, column, columns, block, packed_b, scratch);
+      }
+  }
+
+  void multiply_block(const Product<T>& p, std::int64_t column, std::int64_t columns, std::int64_t block,
+                      T* packed_b, const Scratch<T>* scratch) const {
+    const std::int64_t k = block * blocking_.depth, depth = std::min(blocking_.depth, p.k - k);
+    const std::int64_t width = kernels_.tile_columns, panels = ceil_div(columns, width);
+    if (blocking_.pack_b)
+      parallel_for(panels, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, depth * width)), [&](std::int64_t begin, std::int64_t end) {
+        kernels_.pack(packed_b + begin * width * depth, static_cast<int>(width), p.b.at(k, column + begin * width),
+                      p.b.col, p.b.row, std::min(columns, end * width) - begin * width, depth);
+      });
+    const std::int64_t row_blocks = ceil_div(p.m, blocking_.rows);
+    parallel_for(row_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::optional<GemmWorkspace::Slot> slot;
+      const Scratch<T> own = scratch ? *scratch : scratch_of(slot.emplace(*workspace_));
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t row = i * blocking_.rows, rows = std::min(blocking_.rows, p.m - row);
+        if (blocking_.pack_a)
+          kernels_.pack(own.a, kernels_.tile_rows, p.a.at(row, k), p.a.row, p.a.col, rows, depth);
+        multiply_rows(p, row, rows, column, columns, block, packed_b, own);
+      }
+    });
+  }
+
+  // C[row : row + rows, column : column + columns] from one block of K.
+  void multiply_rows(const Product<T>& p, std::int64_t row, std::int64_t rows, std::int64_t column,
+                     std::int64_t columns, std::int64_t block, const T* packed_b,
+                     const Scratch<T>& scratch) const {
+    const std::int64_t k = block * blocking_.depth, depth = std::min(blocking_.depth, p.k - k);
+    const std::int64_t height = kernels_.tile_rows, width = kernels_.tile_columns;
+    const bool last = block == blocking_.depths - 1;
+    GemmTile<T> tile;
+    tile.k = depth;
+    tile.accumulate = p.accumulate || block > 0;
+    for (std::int64_t j = 0; j < columns; j += width) {
+      tile.columns = static_cast<int>(std::min(width, columns - j));
+      tile.b = blocking_.pack_b ? packed_b + j * depth : p.b.at(k, column + j);
+      tile.b_row = blocking_.pack_b ? width : p.b.row;
+      for (std::int64_t i = 0; i < rows; i += height) {
+        const int tile_rows = static_cast<int>(std::min(height, rows - i));
+        tile.a = blocking_.pack_a ? scratch.a + i * depth : p.a.at(row + i, k);
+        tile.a_row = blocking_.pack_a ? 1 : p.a.row;
+        tile.a_col = blocking_.pack_a ? height : p.a.col;
+        const Operand<T> c{p.c.at(row + i, column + j), p.c.row, p.c.col};
+        const T* bias = p.bias ? p.bias + column + j : nullptr;
+        run_tile(tile, tile_rows, c, last, bias, p.activation, scratch.tile);
+      }
+    }
+  }
+
+  void run_tile(GemmTile<T>& tile, int rows, const Operand<T>& c, bool last, const T* bias,
+                Activation activation, T* buffer) const {
+    tile.c = blocking_.scatter_c ? buffer : c.data;
+    tile.c_row = blocking_.scatter_c ? kernels_.tile_columns : c.row;
+    if (blocking_.scatter_c && tile.accumulate)
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < tile.columns; ++j) tile.c[i * tile.c_row + j] = *c.at(i, j);
+    kernels_.tile(rows, tile.columns, tile.a_row == 1)(tile);
+    if (last && (bias || activation != Activation::none))
+      kernels_.finish(tile.c, tile.c_row, rows, tile.columns, bias, activation);
+    if (blocking_.scatter_c)
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < tile.columns; ++j) *c.at(i, j) = tile.c[i * tile.c_row + j];
+  }
+
+  const GemmProblem& problem_;
+  const GemmFamily<T>& kernels_;
+  const Blocking blocking_;
+  GemmWorkspace* workspace_ = nullptr;
+  const T* bias_ = nullptr;
+};
+
+}  // namespace
+
+void gemm(const GemmProblem& problem) {
+  if (problem.m == 0 || problem.n == 0 || problem.batches() == 0) return;
+  with_float_type(problem.dtype, [&]<class T>(T) { Gemm<T>(problem).run(); });
+}
+
+}  // namespace thalweg

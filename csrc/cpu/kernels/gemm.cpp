@@ -1,7 +1,131 @@
+#include <algorithm>
+#include <array>
+#include <type_traits>
+#include <utility>
+
+#include "cpu/kernels/gemm_vector.h"
 #include "cpu/kernels/table.h"
 
 namespace thalweg::THALWEG_ISA {
+namespace {
 
-void fill(GemmKernels&) {}
+// Rows and vectors of the largest tile: with the row of B and one broadcast it fills the registers,
+// and has more than the eight independent chains that two FMA units of latency four need.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14;  // 28 + 2 + 1 of 32 registers
+#elif defined(__AVX2__)
+constexpr int kTileRows = 6;  // 12 + 2 + 1 of 16
+#else
+constexpr int kTileRows = 4;  // 8 + 2 + 1 and a product of 16
+#endif
+constexpr int kTileVectors = 2;
+
+template <class T, int kVectors, bool kPartial>
+struct Row {
+  Vector<T> v[kVectors];
+
+  THALWEG_RULE void load(const T* p, const Lanes<T>& last) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j)
+      v[j] = kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>)
+                                           : THALWEG_ISA::load(p + j * kWidth<T>);
+  }
+
+  THALWEG_RULE void store(T* p, const Lanes<T>& last) const {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      if (kPartial && j == kVectors - 1)
+        last.store(p + j * kWidth<T>, v[j]);
+      else
+        THALWEG_ISA::store(p + j * kWidth<T>, v[j]);
+    }
+  }
+};
+
+// kUnitRow: a_row is 1 (A packed, or transposed in memory), so that rows are constant displacements.
+template <class T, int kRows, int kVectors, bool kUnitRow, bool kPartial>
+__attribute__((always_inline)) inline void multiply(const GemmTile<T>& t) {
+  const Lanes<T> last(t.columns - (kVectors - 1) * kWidth<T>);
+  const std::int64_t a_row = kUnitRow ? 1 : t.a_row;
+  const T *a = t.a, *b = t.b;
+  Row<T, kVectors, kPartial> sums[kRows] = {}, row;
+  for (std::int64_t k = t.k; k > 0; --k) {
+    row.load(b, last);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const Vector<T> x = broadcast(a[i * a_row]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sums[i].v[j] = multiply_add<T>(x, row.v[j], sums[i].v[j]);
+    }
+    a += t.a_col;
+    b += t.b_row;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    T* c = t.c + i * t.c_row;
+    if (t.accumulate) {
+      row.load(c, last);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sums[i].v[j] = row.v[j] + sums[i].v[j];
+    }
+    sums[i].store(c, last);
+  }
+}
+
+template <class T, int kRows, int kVectors, bool kUnitRow>
+void tile(const GemmTile<T>& t) {
+  if (Lanes<T>::kFree || t.columns % kWidth<T> != 0)
+    multiply<T, kRows, kVectors, kUnitRow, true>(t);
+  else
+    multiply<T, kRows, kVectors, kUnitRow, false>(t);
+}
+
+template <class T, std::size_t... kIndex>
+constexpr auto make_tiles(std::index_sequence<kIndex...>) {
+  return std::array{&tile<T, static_cast<int>(kIndex / (2 * kTileVectors)) + 1,
+                          static_cast<int>(kIndex / 2 % kTileVectors) + 1, kIndex % 2 == 1>...};
+}
+
+template <class T>
+constexpr auto kTiles = make_tiles<T>(std::make_index_sequence<kTileRows * kTileVectors * 2>{});
+
+template <class T>
+void pack(T* panels, int width, const T* src, std::int64_t row, std::int64_t col, std::int64_t rows,
+          std::int64_t depth) {
+  for (std::int64_t first = 0; first < rows; first += width) {
+    const std::int64_t count = std::min<std::int64_t>(width, rows - first);
+    const T* from = src + first * row;
+    for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t i = 0; i < count; ++i) panels[k * width + i] = from[i * row + k * col];
+    panels += width * depth;
+  }
+}
+
+template <class T>
+void finish(T* c, std::int64_t c_row, int rows, int columns, const T* bias, Activation activation) {
+  for (int i = 0; i < rows; ++i, c += c_row) {
+    if (bias)
+      for (int j = 0; j < columns; ++j) c[j] += bias[j];
+    if (activation == Activation::relu)
+      for (int j = 0; j < columns; ++j) c[j] = c[j] < T{0} ? T{0} : c[j];
+  }
+}
+
+template <class T>
+void fill_family(GemmFamily<T>& family) {
+  family.tile_rows = kTileRows;
+  family.tile_columns = kTileVectors * kWidth<T>;
+  family.vector = kWidth<T>;
+  family.tiles = kTiles<T>.data();
+  family.pack = pack<T>;
+  family.finish = finish<T>;
+}
+
+}  // namespace
+
+void fill(GemmKernels& kernels) {
+  fill_family(kernels.f32);
+  fill_family(kernels.f64);
+}
 
 }  // namespace thalweg::THALWEG_ISA

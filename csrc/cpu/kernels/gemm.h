@@ -1,7 +1,66 @@
+// Matrix products on register tiles. Shapes: A (M, K), B (K, N), C (M, N).
+//
+// Every element of a tile is one chain of multiply-adds over k in order, starting from zero, so its
+// bits depend neither on the tile's size nor on how the operands lie in memory: packed and direct
+// paths, AVX2 and AVX-512 agree exactly. The baseline has no FMA and rounds each product.
+//
+// The scheme is that of Goto & van de Geijn 2008 and Van Zee & van de Geijn 2015 (BLIS): loops know no
+// ISA, kernels know no blocking.
 #pragma once
+
+#include <cstdint>
+
+#include "rules/activation.h"
 
 namespace thalweg {
 
-struct GemmKernels {};
+// C[i, j] = (accumulate ? C[i, j] : 0) + sum_k A[i, k] B[k, j]; rows of B and C are contiguous.
+template <class T>
+struct GemmTile {
+  const T* a;
+  std::int64_t a_row, a_col;
+  const T* b;
+  std::int64_t b_row;
+  T* c;
+  std::int64_t c_row;
+  std::int64_t k;
+  int columns;
+  bool accumulate;
+};
+
+template <class T>
+struct GemmFamily {
+  using TileFunction = void (*)(const GemmTile<T>&);
+
+  int tile_rows = 0, tile_columns = 0, vector = 0;
+  const TileFunction* tiles = nullptr;  // by rows - 1, vectors - 1, a_row == 1
+
+  TileFunction tile(int rows, int columns, bool unit_row) const {
+    const int vectors = tile_columns / vector;
+    return tiles[((rows - 1) * vectors + (columns - 1) / vector) * 2 + unit_row];
+  }
+
+  // Copies src[i * row + k * col], i < rows, k < depth, into panels of `width` rows, each one stored
+  // k by k: panel[k * width + i]. What lies beyond `rows` in the last panel is left as it is.
+  void (*pack)(T* panels, int width, const T* src, std::int64_t row, std::int64_t col, std::int64_t rows,
+               std::int64_t depth) = nullptr;
+
+  // c = activation(c + bias) over a tile; bias may be null.
+  void (*finish)(T* c, std::int64_t c_row, int rows, int columns, const T* bias,
+                 Activation activation) = nullptr;
+};
+
+struct GemmKernels {
+  GemmFamily<float> f32;
+  GemmFamily<double> f64;
+
+  template <class T>
+  const GemmFamily<T>& family() const {
+    if constexpr (sizeof(T) == 8)
+      return f64;
+    else
+      return f32;
+  }
+};
 
 }  // namespace thalweg

@@ -1,0 +1,39 @@
+// Matrix products with NumPy's shapes.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/view.h"
+#include "rules/activation.h"
+
+namespace thalweg::ops {
+
+// How exactly float32 products are computed. The FMA path serves all of them today and is at least as
+// exact as each one asks for.
+enum class Precision : std::uint8_t { strict, highest, high, medium };
+
+struct MatmulOptions {
+  bool accumulate = false;
+  const View* bias = nullptr;
+  Activation activation = Activation::none;
+  Precision precision = Precision::highest;
+};
+
+// Shape of numpy.matmul(a, b); checks a and b on the way.
+struct MatmulShape {
+  int rank = 0;
+  std::int64_t extents[kMaxRank] = {};
+};
+MatmulShape matmul_shape(const View& a, const View& b);
+
+// out = activation((accumulate ? out : 0) + a @ b + bias)
+void matmul(const View& a, const View& b, const View& out, const MatmulOptions& options);
+
+Precision parse_precision(const char* op, std::string_view name);
+const char* name_of(Precision precision);
+Precision matmul_precision();  // of calls that name none; one setting for all threads
+void set_matmul_precision(Precision precision);
+
+}  // namespace thalweg::ops
