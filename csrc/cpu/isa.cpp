@@ -40,8 +40,11 @@ std::vector<Isa>& isas() {
 
 std::string names(bool only_available) {
   std::string text;
-  for (const Isa& isa : isas())
-    if (isa.available || !only_available) text += (text.empty() ? "" : ", ") + std::string(isa.kernels.name);
+  for (const Isa& isa : isas()) {
+    if (only_available && !isa.available) continue;
+    if (!text.empty()) text += ", ";
+    text += isa.kernels.name;
+  }
   return text;
 }
 

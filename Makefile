@@ -1,0 +1,76 @@
+# Every target does its own set-up in .venv; nothing else is touched.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := $(shell git ls-files csrc cmake python CMakeLists.txt pyproject.toml 2>/dev/null)
+
+# mpirun of the pip wheel; more ranks than cores are fine for tests; root must say that it means it.
+MPIRUN := $(BIN)/mpirun --oversubscribe
+export OMPI_MCA_osc := ^ucx
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+
+.PHONY: demo test test-all lint format dev bench clean help
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo      build, then train on handwritten digits on two MPI ranks
+demo: $(VENV)/installed-demo
+	$(MPIRUN) -n 2 $(BIN)/thalweg train digits
+
+## make test      build and run the tests (about 5 minutes on two cores)
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+## make test-all  the slow sweeps too
+test-all: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+## make lint      ruff, mypy, clang-format
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
+
+## make format    rewrite the sources in the project's format
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
+
+## make dev       extension beside the Python sources, warnings as errors; repeat after every change
+dev: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet pybind11 scikit-build-core ninja cmake
+	$(BIN)/cmake -S . -B build/dev -G Ninja -DTHALWEG_IN_PLACE=ON -DTHALWEG_WERROR=ON \
+	  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
+	$(BIN)/cmake --build build/dev
+	$(BIN)/pip uninstall --quiet --yes thalweg
+	$(BIN)/python -c "import site; open(site.getsitepackages()[0] + '/thalweg-dev.pth', 'w').write('$(abspath python)')"
+
+## make bench     the quick benchmarks; SUITE=matmul etc., VS=torch,numpy
+bench: $(VENV)/installed-test
+	$(BIN)/python benchmarks/run.py $(or $(SUITE),optim) --quick --vs $(or $(VS),numpy)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/installed-demo: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[mpi,data,plot,progress]'
+	@touch $@
+
+$(VENV)/installed-test: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[test]'
+	@touch $@ $(VENV)/installed-demo
+
+$(VENV)/installed-dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet ruff==0.17.5 mypy==2.4.1 clang-format==23.1.5 numpy pytest hypothesis safetensors
+	@touch $@
+
+## make clean     remove everything that was built
+clean:
+	rm -rf $(VENV) build dist python/thalweg/*.so
