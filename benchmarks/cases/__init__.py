@@ -1,0 +1,27 @@
+"""The suites: one module each, with `records(run)` that yields a Record per row.
+
+A new suite is a module here and its name in SUITES.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+from measure import Record, Run
+
+SUITES = ("optim", "matmul", "scaling")
+
+
+class Suite(Protocol):
+    def records(self, run: Run) -> Iterator[Record]: ...
+
+
+def load_suite(name: str) -> Suite:
+    if name not in SUITES:
+        near = difflib.get_close_matches(name, SUITES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SystemExit(f"unknown suite {name!r}, have {', '.join(SUITES)}{hint}")
+    return cast("Suite", importlib.import_module(f"cases.{name}"))
