@@ -212,7 +212,7 @@ class Gemm {
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < tile.columns; ++j) tile.c[i * tile.c_row + j] = *c.at(i, j);
     kernels_.tile(rows, tile.columns, tile.a_row == 1)(tile);
-    if (last && (bias || activation != Activation::none))
+    if (last && (bias || activation != Activation::identity))
       kernels_.finish(tile.c, tile.c_row, rows, tile.columns, bias, activation);
     if (blocking_.scatter_c)
       for (int i = 0; i < rows; ++i)

@@ -29,7 +29,7 @@ struct GemmProblem {
   bool accumulate = false;
   const void* bias = nullptr;
   std::int64_t bias_stride = 0;
-  Activation activation = Activation::none;
+  Activation activation = Activation::identity;
 
   std::int64_t batches() const {
     std::int64_t count = 1;

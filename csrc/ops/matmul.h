@@ -17,7 +17,7 @@ enum class Precision : std::uint8_t { strict, highest, high, medium };
 struct MatmulOptions {
   bool accumulate = false;
   const View* bias = nullptr;
-  Activation activation = Activation::none;
+  Activation activation = Activation::identity;
   Precision precision = Precision::highest;
 };
 

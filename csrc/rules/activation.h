@@ -1,4 +1,5 @@
-// The activations that other kernels can apply to their results before they leave the cache.
+// Names of the activations that other kernels can apply to their results while these are in cache.
+// The rules themselves: `Activations` in rules/elementwise.h, in this order.
 #pragma once
 
 #include <cstdint>
@@ -8,11 +9,19 @@
 
 namespace thalweg {
 
-enum class Activation : std::uint8_t { none, relu };
+enum class Activation : std::uint8_t { identity, relu, leaky_relu, sigmoid, tanh, gelu, softplus };
+
+inline constexpr const char* kActivationNames[] = {"identity", "relu", "leaky_relu", "sigmoid",
+                                                   "tanh",     "gelu", "softplus"};
 
 inline Activation parse_activation(const char* op, std::string_view name) {
-  if (name == "relu") return Activation::relu;
-  fail<ValueError>(op, ": activation must be None or 'relu', got '", name, "'");
+  int index = 0;
+  for (const char* known : kActivationNames) {
+    if (name == known) return static_cast<Activation>(index);
+    ++index;
+  }
+  fail<ValueError>(op, ": activation must be None or one of 'identity', 'relu', 'leaky_relu', 'sigmoid', ",
+                   "'tanh', 'gelu', 'softplus', got '", name, "'");
 }
 
 }  // namespace thalweg

@@ -5,6 +5,7 @@
 
 #include "cpu/kernels/gemm_vector.h"
 #include "cpu/kernels/table.h"
+#include "rules/elementwise.h"
 
 namespace thalweg::THALWEG_ISA {
 namespace {
@@ -103,12 +104,15 @@ void pack(T* panels, int width, const T* src, std::int64_t row, std::int64_t col
 
 template <class T>
 void finish(T* c, std::int64_t c_row, int rows, int columns, const T* bias, Activation activation) {
-  for (int i = 0; i < rows; ++i, c += c_row) {
-    if (bias)
-      for (int j = 0; j < columns; ++j) c[j] += bias[j];
-    if (activation == Activation::relu)
-      for (int j = 0; j < columns; ++j) c[j] = c[j] < T{0} ? T{0} : c[j];
-  }
+  for (int i = 0; bias && i < rows; ++i)
+#pragma GCC ivdep
+    for (int j = 0; j < columns; ++j) c[i * c_row + j] += bias[j];
+  Activations::for_each([&]<template <class> class Rule>(int index) {
+    if (index != static_cast<int>(activation) || activation == Activation::identity) return;
+    for (int i = 0; i < rows; ++i)
+#pragma GCC ivdep
+      for (int j = 0; j < columns; ++j) c[i * c_row + j] = Rule<T>{}(c[i * c_row + j]);
+  });
 }
 
 template <class T>
