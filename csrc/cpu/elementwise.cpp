@@ -1,1 +1,192 @@
+#include "cpu/elementwise.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "base/parallel.h"
+#include "cpu/isa.h"
+
+namespace thalweg::cpu {
+namespace {
+
+constexpr std::int64_t kGrainBytes = 64 << 10;  // per range of a thread
+constexpr std::int64_t kBuffer = 512;           // elements gathered at a time: stays in L1
+constexpr std::int64_t kShortRow = 64;          // rows below this are gathered together
+
+// The same iteration over N operands, the output last, with as few dimensions as their layouts
+// allow; the last dimension is innermost.
+template <class T, int N>
+struct Nest {
+  int rank = 0;
+  std::int64_t elements = 1;
+  std::int64_t shape[kMaxRank];
+  std::int64_t strides[N][kMaxRank];
+  T* data[N];
+
+  std::int64_t row() const { return rank ? shape[rank - 1] : 1; }
+  std::int64_t row_stride(int operand) const { return rank ? strides[operand][rank - 1] : 1; }
+
+  // Element `i` (in iteration order) of an operand.
+  T* at(int operand, std::int64_t i) const {
+    std::int64_t offset = 0;
+    for (int d = rank - 1; d >= 0 && i; --d) {
+      offset += i % shape[d] * strides[operand][d];
+      i /= shape[d];
+    }
+    return data[operand] + offset;
+  }
+};
+
+template <class T, int N>
+void add_dimensions(Nest<T, N>& nest, const View (&views)[N]) {
+  const View& y = views[N - 1];
+  for (int k = 0; k < N; ++k) nest.data[k] = views[k].template as<T>();
+  for (int i = 0; i < y.rank; ++i) {
+    nest.elements *= y.shape[i];
+    if (y.shape[i] == 1) continue;
+    const int d = nest.rank++;
+    nest.shape[d] = y.shape[i];
+    for (int k = 0; k < N; ++k) {
+      const int axis = i - (y.rank - views[k].rank);
+      nest.strides[k][d] = axis < 0 || views[k].shape[axis] == 1 ? 0 : views[k].strides[axis];
+    }
+  }
+}
+
+// Along the output's memory: strides positive and, from the outermost dimension inwards, falling.
+template <class T, int N>
+void follow_output(Nest<T, N>& nest) {
+  constexpr int y = N - 1;
+  for (int d = 0; d < nest.rank; ++d) {
+    if (nest.strides[y][d] < 0)
+      for (int k = 0; k < N; ++k) {
+        nest.data[k] += (nest.shape[d] - 1) * nest.strides[k][d];
+        nest.strides[k][d] = -nest.strides[k][d];
+      }
+    for (int e = d; e > 0 && nest.strides[y][e - 1] < nest.strides[y][e]; --e) {
+      std::swap(nest.shape[e - 1], nest.shape[e]);
+      for (int k = 0; k < N; ++k) std::swap(nest.strides[k][e - 1], nest.strides[k][e]);
+    }
+  }
+}
+
+template <class T, int N>
+void merge_dimensions(Nest<T, N>& nest) {
+  int last = 0;
+  for (int d = 1; d < nest.rank; ++d) {
+    bool joined = true;
+    for (int k = 0; k < N; ++k)
+      joined = joined && nest.strides[k][last] == nest.strides[k][d] * nest.shape[d];
+    if (!joined) ++last;
+    nest.shape[last] = joined ? nest.shape[last] * nest.shape[d] : nest.shape[d];
+    for (int k = 0; k < N; ++k) nest.strides[k][last] = nest.strides[k][d];
+  }
+  nest.rank = std::min(nest.rank, last + 1);
+}
+
+// Copies `n` elements of an operand, from element `i` on, to or from a buffer.
+template <bool kToBuffer, class T, int N>
+void transfer(const Nest<T, N>& nest, int operand, std::int64_t i, std::int64_t n, T* buffer) {
+  const std::int64_t row = nest.row(), stride = nest.row_stride(operand);
+  while (n > 0) {
+    const std::int64_t count = std::min(n, row - i % row);
+    T* const element = nest.at(operand, i);
+    for (std::int64_t j = 0; j < count; ++j)
+      kToBuffer ? void(buffer[j] = element[j * stride]) : void(element[j * stride] = buffer[j]);
+    buffer += count, i += count, n -= count;
+  }
+}
+
+// Elements [begin, end) of the iteration. kernel(pointers, steps, n) sees unit steps, and in its
+// inputs zero steps too where kBroadcast; whatever lies otherwise goes through buffers.
+template <bool kBroadcast, class T, int N, class Kernel>
+void run_range(const Nest<T, N>& nest, std::int64_t begin, std::int64_t end, const Kernel& kernel) {
+  constexpr int y = N - 1;
+  alignas(64) T buffers[N][kBuffer];
+  const std::int64_t row = nest.row();
+  const bool whole_rows = row >= kShortRow || nest.rank <= 1;
+  bool direct[N], all_direct = true;
+  for (int k = 0; k < N; ++k) {
+    const std::int64_t stride = nest.row_stride(k);
+    direct[k] = whole_rows && (stride == 1 || (kBroadcast && k != y && stride == 0));
+    all_direct = all_direct && direct[k];
+  }
+  for (std::int64_t i = begin; i < end;) {
+    std::int64_t n = whole_rows ? std::min(end - i, row - i % row) : end - i;
+    if (!all_direct) n = std::min(n, kBuffer);
+    T* pointers[N];
+    int steps[N];
+    for (int k = 0; k < N; ++k) {
+      pointers[k] = direct[k] ? nest.at(k, i) : buffers[k];
+      steps[k] = direct[k] ? static_cast<int>(nest.row_stride(k)) : 1;
+      if (!direct[k] && k != y) transfer<true>(nest, k, i, n, buffers[k]);
+    }
+    kernel(pointers, steps, n);
+    if (!direct[y]) transfer<false>(nest, y, i, n, buffers[y]);
+    i += n;
+  }
+}
+
+template <bool kBroadcast, class T, int N, class Kernel>
+void run(const View (&views)[N], const Kernel& kernel) {
+  Nest<T, N> nest;
+  add_dimensions(nest, views);
+  if (nest.elements == 0) return;
+  follow_output(nest);
+  merge_dimensions(nest);
+  parallel_for(nest.elements, kGrainBytes / static_cast<std::int64_t>(sizeof(T)),
+               [&](std::int64_t begin, std::int64_t end) {
+                 run_range<kBroadcast>(nest, begin, end, kernel);
+               });
+}
+
+template <class T>
+const ElementwiseLoops<T>& loops() {
+  if constexpr (sizeof(T) == 4)
+    return kernels().elementwise.f32;
+  else
+    return kernels().elementwise.f64;
+}
+
+template <class T>
+void run_binary(typename ElementwiseLoops<T>::Binary loop, double parameter, const View& a,
+                const View& b, const View& y) {
+  run<true, T>({a, b, y}, [=](T* const* p, const int* step, std::int64_t n) {
+    loop(p[0], step[0], p[1], step[1], p[2], n, parameter);
+  });
+}
+
+// A number as an array of rank 0 that lies in `storage`.
+template <class T>
+View as_view(const Operand& operand, T& storage) {
+  if (!operand.is_number) return operand.view;
+  storage = static_cast<T>(operand.number);
+  View view;
+  view.data = &storage;
+  view.dtype = dtype_of<T>;
+  return view;
+}
+
+}  // namespace
+
+void unary(int rule, double parameter, const View& x, const View& y) {
+  with_float_type(y.dtype, [&]<class T>(T) {
+    const auto loop = loops<T>().unary[rule];
+    run<false, T>({x, y}, [=](T* const* p, const int*, std::int64_t n) { loop(p[0], p[1], n, parameter); });
+  });
+}
+
+void binary(int rule, const Operand& a, const Operand& b, const View& y) {
+  with_float_type(y.dtype, [&]<class T>(T) {
+    T a_storage, b_storage;
+    run_binary<T>(loops<T>().binary[rule], 0.0, as_view(a, a_storage), as_view(b, b_storage), y);
+  });
+}
+
+void gradient(int rule, double parameter, const View& dy, const View& saved, const View& dx) {
+  with_float_type(dx.dtype, [&]<class T>(T) {
+    run_binary<T>(loops<T>().gradient[rule], parameter, dy, saved, dx);
+  });
+}
+
+}  // namespace thalweg::cpu

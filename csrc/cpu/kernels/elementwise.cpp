@@ -1,7 +1,55 @@
+#include "cpu/kernels/elementwise.h"
+
 #include "cpu/kernels/table.h"
 
 namespace thalweg::THALWEG_ISA {
+namespace {
 
-void fill(ElementwiseKernels&) {}
+template <class Rule, class T>
+Rule make_rule(T parameter) {
+  if constexpr (requires { Rule::parameter; })
+    return Rule{parameter};
+  else
+    return Rule{};
+}
+
+// ivdep: an input is y itself or apart from it.
+template <template <class> class Rule, class T>
+void unary(const T* x, T* y, std::int64_t n, double parameter) {
+  const auto rule = make_rule<Rule<T>>(static_cast<T>(parameter));
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) y[i] = rule(x[i]);
+}
+
+template <template <class> class Rule, class T>
+void binary(const T* a, int a_step, const T* b, int b_step, T* y, std::int64_t n, double parameter) {
+  const auto rule = make_rule<Rule<T>>(static_cast<T>(parameter));
+  if (a_step == 1 && b_step == 1) {
+#pragma GCC ivdep
+    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(a[i], b[i]);
+  } else if (a_step == 1) {
+    const T scalar = *b;
+#pragma GCC ivdep
+    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(a[i], scalar);
+  } else {
+    const T scalar = *a;
+#pragma GCC ivdep
+    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(scalar, b[i * b_step]);
+  }
+}
+
+template <class T>
+void fill_loops(ElementwiseLoops<T>& loops) {
+  UnaryRules::for_each([&]<template <class> class Rule>(int i) { loops.unary[i] = unary<Rule, T>; });
+  BinaryRules::for_each([&]<template <class> class Rule>(int i) { loops.binary[i] = binary<Rule, T>; });
+  GradientRules::for_each([&]<template <class> class Rule>(int i) { loops.gradient[i] = binary<Rule, T>; });
+}
+
+}  // namespace
+
+void fill(ElementwiseKernels& kernels) {
+  fill_loops(kernels.f32);
+  fill_loops(kernels.f64);
+}
 
 }  // namespace thalweg::THALWEG_ISA
