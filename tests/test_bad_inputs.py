@@ -1,0 +1,291 @@
+"""Every public kernel against every class of bad array: the right answer, or a typed error that
+names the argument, and in either case no byte of any argument changed that the call does not own.
+
+A row gives a kernel, its good arguments and which of them it writes. A class turns a good array
+into a bad one with the same values where its layout is what is bad ("layout": the answer must be
+right or refused), or into something that no kernel may accept ("content": must be refused).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from thalweg import _core
+
+Array = NDArray[Any]
+
+
+def normal(*shape: int, seed: int = 0, dtype: type = np.float32) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def positive(*shape: int, seed: int = 0) -> Array:
+    return np.abs(normal(*shape, seed=seed)) + np.float32(0.5)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    call: Callable[..., Any]
+    inputs: dict[str, Array]
+    outputs: dict[str, Array] = field(default_factory=dict)
+
+
+def with_out(name: str, *inputs: str, shape: tuple[int, ...] = (4, 6)) -> Row:
+    function = getattr(_core, name)
+    arrays = {key: normal(*shape, seed=i) for i, key in enumerate(inputs)}
+    return Row(
+        name, lambda out, **k: function(*k.values(), out=out), arrays, {"out": np.ones(shape, "f4")}
+    )
+
+
+def step_adam(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array) -> Array:
+    optimizer = _core.FusedOptimizer()
+    steps = np.array([[0.0, 1, 1, 1]])
+    optimizer.add_group("adam", [param], [[exp_avg], [exp_avg_sq]], steps)
+    values = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    optimizer.step(np.array([[values.get(name, 0.0) for name in _core.HYPER_FIELDS]]), [[grad]])
+    return np.array(param)
+
+
+UNARY = [
+    "abs", "neg", "sign", "square", "sqrt", "reciprocal", "exp", "log", "erf", "sigmoid", "tanh",
+    "relu", "leaky_relu", "gelu", "softplus", "copy",
+]  # fmt: skip
+BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum"]
+BACKWARD = [
+    "relu_backward", "sigmoid_backward", "tanh_backward", "softplus_backward",
+]  # fmt: skip
+
+BATCH = normal(8, 3, 2, 2)
+CHANNELS = {"gamma": normal(3, seed=1), "beta": normal(3, seed=2)}
+RUNNING = {"running_mean": normal(3, seed=3), "running_var": positive(3, seed=4)}
+
+ROWS = [
+    *[
+        Row(
+            name,
+            lambda x, out, f=getattr(_core, name): f(x, out=out),
+            {"x": positive(4, 6)},
+            {"out": np.ones((4, 6), "f4")},
+        )
+        for name in UNARY
+    ],
+    *[with_out(name, "a", "b") for name in BINARY if name != "pow"],
+    *[with_out(name, "dy", "y") for name in BACKWARD],
+    with_out("gelu_backward", "dy", "x"),
+    *[
+        Row(name, lambda x, f=getattr(_core, name): f(x, axis=0), {"x": normal(5, 3)})
+        for name in ("sum", "mean", "max", "min", "sum_squares")
+    ],
+    *[
+        Row(name, lambda x, f=getattr(_core, name): f(x, axis=1), {"x": normal(5, 3)})
+        for name in ("softmax", "log_softmax")
+    ],
+    *[
+        Row(
+            name,
+            lambda dy, y, f=getattr(_core, name): f(dy, y),
+            {"dy": normal(5, 3), "y": positive(5, 3, seed=1)},
+        )
+        for name in ("softmax_backward", "log_softmax_backward")
+    ],
+    Row(
+        "softmax_cross_entropy",
+        lambda logits: _core.softmax_cross_entropy(logits, np.array([0, 2, 1, 0, 2])),
+        {"logits": normal(5, 3)},
+    ),
+    Row(
+        "batch_norm",
+        lambda running_mean, running_var, **k: _core.batch_norm(
+            k["x"], k["gamma"], k["beta"], running_mean, running_var, training=True
+        )[0],
+        {"x": BATCH, **CHANNELS},
+        RUNNING,
+    ),
+    Row(
+        "batch_norm evaluation",
+        lambda **k: _core.batch_norm(
+            k["x"], k["gamma"], k["beta"], k["running_mean"], k["running_var"], training=False
+        )[0],
+        {"x": BATCH, **CHANNELS, **RUNNING},
+    ),
+    Row(
+        "batch_norm_backward",
+        lambda dy, x, gamma: _core.batch_norm_backward(
+            dy, x, gamma, _core.batch_norm(BATCH, gamma, None, None, None, training=True)[1]
+        ),
+        {"dy": normal(*BATCH.shape, seed=5), "x": BATCH, "gamma": positive(3)},
+    ),
+    Row(
+        "layer_norm",
+        lambda x, gamma, beta: _core.layer_norm(x, gamma, beta)[0],
+        {"x": normal(8, 3), **CHANNELS},
+    ),
+    Row("dropout", lambda x: _core.dropout(x, 0.5, seed=1), {"x": normal(5, 7)}),
+    Row(
+        "matmul",
+        lambda a, b, bias, out: _core.matmul(a, b, bias=bias, out=out),
+        {"a": normal(4, 5), "b": normal(5, 6), "bias": normal(6)},
+        {"out": np.ones((4, 6), "f4")},
+    ),
+    Row(
+        "optimizer",
+        step_adam,
+        {"grad": normal(24)},
+        {"param": normal(24), "exp_avg": np.zeros(24, "f4"), "exp_avg_sq": np.zeros(24, "f4")},
+    ),
+]
+
+
+# --- classes of bad arrays ---------------------------------------------------------------------
+def fortran(x: Array) -> Array:
+    return np.asfortranarray(x)
+
+
+def stepped(x: Array) -> Array:
+    buffer = np.zeros([2 * n for n in x.shape], x.dtype)
+    view = buffer[tuple(slice(None, None, 2) for _ in x.shape)]
+    view[...] = x
+    return view
+
+
+def reversed_strides(x: Array) -> Array:
+    flip = tuple(slice(None, None, -1) for _ in x.shape)
+    return x[flip].copy()[flip]
+
+
+def misaligned(x: Array) -> Array:
+    raw = np.zeros(x.nbytes + 1, np.uint8)[1:]
+    view = raw.view(x.dtype).reshape(x.shape)
+    view[...] = x
+    return view
+
+
+def between_elements(x: Array) -> Array:
+    """Strides that are no multiple of the element size."""
+    record = np.zeros(x.shape, np.dtype([("value", x.dtype), ("odd", np.uint8)]))
+    record["value"] = x
+    return record["value"]
+
+
+def read_only(x: Array) -> Array:
+    copy = x.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def broadcast(x: Array) -> Array:
+    return np.broadcast_to(x[:1], x.shape)
+
+
+LAYOUTS = [fortran, stepped, reversed_strides, misaligned, between_elements, read_only, broadcast]
+
+CONTENTS: dict[str, Callable[[Array], Any]] = {
+    "integer": lambda x: x.astype(np.int64),
+    "bool": lambda x: x > 0,
+    "float16": lambda x: x.astype(np.float16),
+    "complex": lambda x: x.astype(np.complex64),
+    "object": lambda x: x.astype(object),
+    "big endian": lambda x: x.astype(">f4"),
+    "structured": lambda x: np.zeros(x.shape, [("a", "f4"), ("b", "f4")]),
+    "other float": lambda x: x.astype(np.float64),
+    "list": lambda x: x.tolist(),
+    "string": lambda x: "array",
+    "bytes": lambda x: x.tobytes(),
+    "wrong shape": lambda x: np.ones([n + 2 for n in x.shape], x.dtype),
+    "too many dimensions": lambda x: np.ones((1,) * 9 + x.shape, x.dtype),
+}
+# Where a bad class is good: one operand alone may have any float type.
+LONE = {"other float"}
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(row, name, id=f"{row.name}-{name}")
+        for row in ROWS
+        for name in (*row.inputs, *row.outputs)
+    ]
+
+
+def snapshot(arguments: dict[str, Any]) -> dict[str, bytes]:
+    return {k: v.tobytes() for k, v in arguments.items() if isinstance(v, np.ndarray)}
+
+
+def fresh(row: Row) -> dict[str, Any]:
+    return {key: value.copy() for key, value in (row.inputs | row.outputs).items()}
+
+
+def assert_refused(row: Row, arguments: dict[str, Any], name: str) -> None:
+    before = snapshot(arguments)
+    with pytest.raises((ValueError, TypeError)) as error:
+        row.call(**arguments)
+    assert len(str(error.value)) > 15, "an error says what was expected and what came"
+    assert snapshot(arguments) == before
+
+
+@pytest.mark.parametrize(("row", "name"), cases())
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_a_layout_is_right_or_refused(
+    row: Row, name: str, layout: Callable[[Array], Array]
+) -> None:
+    arguments = fresh(row)
+    arguments[name] = layout(arguments[name])
+    clean = {key: np.ascontiguousarray(value) for key, value in arguments.items()}
+    clean = {key: value.copy() for key, value in clean.items()}
+    if name in row.outputs and not arguments[name].flags.writeable:
+        assert_refused(row, arguments, name)
+        return
+    before = snapshot(arguments)
+    try:
+        result = row.call(**arguments)
+    except (ValueError, TypeError) as error:
+        assert name in str(error) or layout.__name__ in ("misaligned",), str(error)
+        assert snapshot(arguments) == before
+        return
+    expected = row.call(**clean)
+    for got, wanted in zip(np.atleast_1d(result), np.atleast_1d(expected), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert snapshot(arguments) == snapshot(clean)
+
+
+@pytest.mark.parametrize(("row", "name"), cases())
+@pytest.mark.parametrize("content", CONTENTS)
+def test_content_that_no_kernel_takes_is_refused(row: Row, name: str, content: str) -> None:
+    arguments = fresh(row)
+    arguments[name] = CONTENTS[content](arguments[name])
+    if content in LONE and len(arguments) == 1:
+        assert row.call(**arguments) is not None
+        return
+    if content == "wrong shape" and len(arguments) == 1:
+        pytest.skip("a lone input may have any shape")
+    assert_refused(row, arguments, name)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.outputs], ids=lambda r: r.name)
+def test_an_output_that_overlaps_an_argument_is_right_or_refused(row: Row) -> None:
+    for output in row.outputs:
+        for other in (row.inputs | row.outputs).keys() - {output}:
+            source = (row.inputs | row.outputs)[other]
+            if source.shape != row.outputs[output].shape:
+                continue
+            for shift in (0, 1):
+                arguments = fresh(row)
+                buffer = np.zeros(source.size + 1, source.dtype)
+                arguments[other] = buffer[: source.size].reshape(source.shape)
+                arguments[other][...] = source
+                arguments[output] = buffer[shift : shift + source.size].reshape(source.shape)
+                before = snapshot(arguments)
+                expected = row.call(**{key: value.copy() for key, value in arguments.items()})
+                try:
+                    result = row.call(**arguments)
+                except ValueError:
+                    assert snapshot(arguments) == before
+                else:
+                    assert shift == 0, "a partial overlap cannot be right"
+                    np.testing.assert_array_equal(result, expected)
