@@ -11,6 +11,7 @@
 
 #include "base/config.h"
 #include "base/tree.h"
+#include "rules/reduce.h"
 
 namespace thalweg {
 THALWEG_ISA_NAMESPACE {
@@ -59,27 +60,6 @@ struct Lanes {
     }
     return lanes;
   }
-
-  // The first n < kTreeLanes elements; the other lanes get `rest`.
-  template <class T>
-  static THALWEG_RULE Lanes load_some(const T* x, std::int64_t n, double rest) {
-    double values[kTreeLanes];
-    for (int j = 0; j < kTreeLanes; ++j) values[j] = j < n ? static_cast<double>(x[j]) : rest;
-    return load(values);
-  }
-
-  // Pairwise, neighbours first, like merge_pairwise().
-  template <class Merge>
-  THALWEG_RULE double fold(const Merge& merge) const {
-    double values[kTreeLanes];
-    std::memcpy(values, part, sizeof values);
-    merge_pairwise(values, kTreeLanes, merge);
-    return values[0];
-  }
-
-  THALWEG_RULE double sum() const {
-    return fold([](double a, double b) { return a + b; });
-  }
 };
 
 // f on each part: combine(f, a, b).part[k] = f(a.part[k], b.part[k]).
@@ -87,6 +67,39 @@ template <class F, class... More>
 THALWEG_RULE Lanes combine(const F& f, const More&... lanes) {
   Lanes result;
   for (int k = 0; k < Lanes::kParts; ++k) result.part[k] = f(lanes.part[k]...);
+  return result;
+}
+
+// Rule-merges map(x[i]…) over one tree block: i < n <= kTreeBlock. `map` takes vectors and scalars.
+template <class Rule, class Map, class... T>
+THALWEG_RULE double reduce_block(std::int64_t n, const Map& map, const T*... x) {
+  Lanes lanes = Lanes::all(Rule::kIdentity);
+  std::int64_t i = 0;
+  for (; i + kTreeLanes <= n; i += kTreeLanes)
+    lanes = combine([](Doubles a, Doubles b) { return Rule::merge(a, b); }, lanes,
+                    combine(map, Lanes::load(x + i)...));
+  double lane[kTreeLanes];
+  std::memcpy(lane, &lanes, sizeof lane);
+  for (int j = 0; i + j < n; ++j) lane[j] = Rule::merge(lane[j], map(static_cast<double>(x[i + j])...));
+  merge_pairwise(lane, kTreeLanes, [](double a, double b) { return Rule::merge(a, b); });
+  return lane[0];
+}
+
+// The same over any number of blocks. Equal runs of blocks merge as soon as they are complete, the
+// rest at the end, smallest first: merge_pairwise's tree without its array.
+template <class Rule, class Map, class... T>
+THALWEG_RULE double reduce_row(std::int64_t n, const Map& map, const T*... x) {
+  double runs[64];
+  int depth = 0;
+  std::int64_t blocks = 0;
+  for (std::int64_t i = 0; i < n; i += kTreeBlock) {
+    double run = reduce_block<Rule>(n - i < kTreeBlock ? n - i : kTreeBlock, map, (x + i)...);
+    for (std::int64_t complete = ++blocks; complete % 2 == 0; complete /= 2) run = Rule::merge(runs[--depth], run);
+    runs[depth++] = run;
+  }
+  if (depth == 0) return Rule::kIdentity;
+  double result = runs[--depth];
+  while (depth > 0) result = Rule::merge(runs[--depth], result);
   return result;
 }
 

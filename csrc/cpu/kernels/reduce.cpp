@@ -1,21 +1,12 @@
 #include "cpu/kernels/lanes.h"
 #include "cpu/kernels/table.h"
-#include "rules/reduce.h"
 
 namespace thalweg::THALWEG_ISA {
 namespace {
 
 template <class Rule, class T>
 double reduce_row(const T* x, std::int64_t n) {
-  const auto accumulate = [](Doubles sum, Doubles value) { return Rule::merge(sum, Rule::map(value)); };
-  Lanes lanes = Lanes::all(Rule::kIdentity);
-  std::int64_t i = 0;
-  for (; i + kTreeLanes <= n; i += kTreeLanes) lanes = combine(accumulate, lanes, Lanes::load(x + i));
-  double lane[kTreeLanes];
-  std::memcpy(lane, &lanes, sizeof lane);
-  for (int j = 0; i + j < n; ++j) lane[j] = Rule::merge(lane[j], Rule::map(static_cast<double>(x[i + j])));
-  merge_pairwise(lane, kTreeLanes, [](double a, double b) { return Rule::merge(a, b); });
-  return lane[0];
+  return reduce_block<Rule>(n, [](auto value) { return Rule::map(value); }, x);
 }
 
 template <class Rule, class T>

@@ -1,7 +1,79 @@
+#include "base/math.h"
+#include "cpu/kernels/lanes.h"
 #include "cpu/kernels/table.h"
 
 namespace thalweg::THALWEG_ISA {
+namespace {
 
-void fill(SoftmaxKernels&) {}
+constexpr auto kIdentity = [](auto x) { return x; };
+
+template <class T>
+double sum(const T* x, std::int64_t n) {
+  return reduce_row<Sum>(n, kIdentity, x);
+}
+
+template <class T>
+T maximum_of(const T* x, std::int64_t n) {
+  return static_cast<T>(reduce_row<Max>(n, kIdentity, x));
+}
+
+// e = exp(x - max); returns Σ e.
+template <class T>
+double exponentials(const T* __restrict x, T* __restrict e, std::int64_t n, T max) {
+  for (std::int64_t i = 0; i < n; ++i) e[i] = exp(x[i] - max);
+  return sum(e, n);
+}
+
+template <class T>
+void softmax(const T* __restrict x, T* __restrict y, std::int64_t n) {
+  const T factor = static_cast<T>(1.0 / exponentials(x, y, n, maximum_of(x, n)));
+  for (std::int64_t i = 0; i < n; ++i) y[i] *= factor;
+}
+
+template <class T>
+void log_softmax(const T* __restrict x, T* __restrict y, std::int64_t n) {
+  const T max = maximum_of(x, n);
+  const T log_sum = static_cast<T>(log(exponentials(x, y, n, max)));
+  for (std::int64_t i = 0; i < n; ++i) y[i] = (x[i] - max) - log_sum;
+}
+
+// dx = y (dy - Σ dy y)
+template <class T>
+void softmax_backward(const T* __restrict dy, const T* __restrict y, T* __restrict dx, std::int64_t n) {
+  const T dot = static_cast<T>(reduce_row<Sum>(n, [](auto a, auto b) { return a * b; }, dy, y));
+  for (std::int64_t i = 0; i < n; ++i) dx[i] = y[i] * (dy[i] - dot);
+}
+
+// dx = dy - exp(y) Σ dy
+template <class T>
+void log_softmax_backward(const T* __restrict dy, const T* __restrict y, T* __restrict dx, std::int64_t n) {
+  const T total = static_cast<T>(sum(dy, n));
+  for (std::int64_t i = 0; i < n; ++i) dx[i] = dy[i] - exp(y[i]) * total;
+}
+
+template <class T>
+double cross_entropy(const T* __restrict x, T* __restrict dx, std::int64_t n, std::int64_t label,
+                     double smoothing, double scale) {
+  const T max = maximum_of(x, n);
+  const double shift = static_cast<double>(max), total = exponentials(x, dx, n, max);
+  const double uniform = smoothing / static_cast<double>(n);
+  double loss = log(total) - (1 - smoothing) * (static_cast<double>(x[label]) - shift);
+  if (smoothing != 0) loss -= uniform * reduce_row<Sum>(n, [shift](auto v) { return v - shift; }, x);
+  const T factor = static_cast<T>(scale / total), offset = static_cast<T>(scale * uniform);
+  for (std::int64_t i = 0; i < n; ++i) dx[i] = dx[i] * factor - offset;
+  dx[label] -= static_cast<T>(scale * (1 - smoothing));
+  return loss;
+}
+
+template <class T>
+constexpr SoftmaxRow<T> kRow{softmax<T>, log_softmax<T>, softmax_backward<T>, log_softmax_backward<T>,
+                             cross_entropy<T>};
+
+}  // namespace
+
+void fill(SoftmaxKernels& kernels) {
+  kernels.f32 = kRow<float>;
+  kernels.f64 = kRow<double>;
+}
 
 }  // namespace thalweg::THALWEG_ISA
