@@ -140,7 +140,7 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Array]) -> Any:
     if isinstance(value, list | tuple):
         parts = [_take_apart(item, f"{place}/{i}", tensors) for i, item in enumerate(value)]
         return {"tuple": parts} if isinstance(value, tuple) else parts
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         if value.dtype.name not in DTYPES:
             raise TypeError(
                 f"save: '{place}' has dtype {value.dtype}, expected {', '.join(DTYPES)}"
@@ -150,8 +150,6 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Array]) -> Any:
         native = value.dtype.newbyteorder("<")
         tensors[place] = np.asarray(value, dtype=native, order="C")
         return {"tensor": place}
-    if isinstance(value, np.generic):
-        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
@@ -255,7 +253,8 @@ def _check_layout(path: Path, header: dict[str, Any], data_bytes: int) -> None:
     )
     if expected != data_bytes:
         raise CheckpointError(
-            f"{path}: truncated or extended, expected {expected} bytes of tensors, found {data_bytes}"
+            f"{path}: truncated or extended: expected {expected} bytes of tensors, "
+            f"found {data_bytes}"
         )
     try:
         with safe_open(path, framework="np"):  # validates offsets, shapes and dtypes

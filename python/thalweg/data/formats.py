@@ -22,6 +22,7 @@ import numpy as np
 from ..backend import Array
 
 GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK"
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CIFAR10_PIXELS = (3, 32, 32)
 CIFAR10_RECORD_BYTES = 1 + math.prod(CIFAR10_PIXELS)
@@ -96,19 +97,18 @@ def read_npz(path: str | Path) -> dict[str, Array]:
     Errors: DataError for anything but a whole archive of plain numeric arrays; FileNotFoundError.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: expected an .npz archive, found a single .npy array")
+    # Our own file object: numpy.load leaves the one that it opens for a damaged archive open.
+    with path.open("rb") as file:
+        if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+            raise DataError(f"{path}: expected an .npz archive, found another format")
+        file.seek(0)
+        try:
+            archive = np.load(file, allow_pickle=False)
             arrays = {name: archive[name] for name in archive.files}
-    except DataError:
-        raise
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: expected an .npz archive of numeric arrays, found: {error}"
-        ) from error
+        except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(
+                f"{path}: expected an .npz archive of numeric arrays, found: {error}"
+            ) from error
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise DataError(
