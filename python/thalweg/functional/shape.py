@@ -1,0 +1,154 @@
+"""Operations that move or add numbers: views, copies, sums. All are linear.
+
+Each gradient is another operation of this file: a sum's is a broadcast, a slice's is a scatter.
+Views share memory with their input, as in NumPy.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..autograd import Gradients
+from ..backend import check_float
+from ..variable import array_of, data_of, needs_grad, record
+
+T = TypeVar("T")
+Axis = int | Sequence[int] | None
+
+
+def reshape(x: T, shape: int | Sequence[int]) -> T:
+    """The same elements in another shape; one entry may be -1."""
+    array = array_of(x)
+    return record(array.reshape(shape), lambda dy: (reshape(dy, array.shape),), x)
+
+
+def permute(x: T, axes: Sequence[int]) -> T:
+    """Axis i of the result is axis `axes[i]` of x, a view."""
+    array = array_of(x)
+    inverse = np.argsort([axis % array.ndim for axis in axes]).tolist()
+    return record(array.transpose(axes), lambda dy: (permute(dy, inverse),), x)
+
+
+def transpose(x: T, axis0: int = -2, axis1: int = -1) -> T:
+    """Two axes swapped, a view."""
+    y = np.swapaxes(array_of(x), axis0, axis1)
+    return record(y, lambda dy: (transpose(dy, axis0, axis1),), x)
+
+
+def broadcast_to(x: T, shape: Sequence[int]) -> T:
+    """x repeated along new and length-1 axes, a read-only view."""
+    array = array_of(x)
+    y = np.broadcast_to(array, tuple(shape))
+    return record(y, lambda dy: (sum_to(dy, array.shape),), x)
+
+
+def sum_to(x: T, shape: Sequence[int]) -> T:
+    """x summed over the axes along which `shape` would have been broadcast to x's shape."""
+    array = array_of(x)
+    if array.shape == tuple(shape):
+        return x
+    lead = array.ndim - len(shape)
+    axes = [*range(lead)]
+    axes += [lead + i for i, n in enumerate(shape) if n == 1 and array.shape[lead + i] != 1]
+    return reshape(sum(x, axes) if axes else x, shape)
+
+
+def sum(x: T, axis: Axis = None, keepdims: bool = False) -> T:  # noqa: A001
+    """Sum over `axis` (all axes by default), in an order that depends on the shape alone.
+
+    >>> sum(np.ones((2, 3), np.float32), axis=0)
+    array([2., 2., 2.], dtype=float32)
+    """
+    shape = array_of(x).shape
+    y = _core.sum(data_of(x), axis, keepdims=keepdims)
+    return record(y, lambda dy: (expand_reduced(dy, shape, axis),), x)
+
+
+def expand_reduced(y: T, shape: tuple[int, ...], axis: Axis) -> T:
+    """The result of a reduction of an array of `shape` over `axis`, repeated to that shape."""
+    return broadcast_to(reshape(y, reduced_shape(shape, axis)), shape)
+
+
+def reduced_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """`shape` with 1 for every axis in `axis`."""
+    if axis is None:
+        return (1,) * len(shape)
+    axes = {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def index(x: T, key: Any) -> T:
+    """`x[key]` with NumPy's meaning: a view for slices and integers, a copy for arrays."""
+    array = array_of(x)
+    y = np.asarray(array[key])
+    return record(y, lambda dy: (scatter(dy, key, array.shape),), x)
+
+
+def scatter(x: T, key: Any, shape: tuple[int, ...]) -> T:
+    """Zeros of `shape` to which x was added at `key`, repeated positions repeatedly."""
+    array = array_of(x)
+    y = np.zeros(shape, array.dtype)
+    parts = key if isinstance(key, tuple) else (key,)
+    if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+        y[key] = array
+    else:
+        np.add.at(y, key, array)
+    return record(y, lambda dy: (index(dy, key),), x)
+
+
+def concatenate(xs: Sequence[T], axis: int = 0) -> T:
+    """Arrays joined along an existing axis."""
+    arrays = _same_dtype("concatenate", xs)
+    axis %= builtins.max(arrays[0].ndim, 1)
+    y = np.concatenate(arrays, axis)
+    ends = np.cumsum([array.shape[axis] for array in arrays]).tolist()
+    cuts = zip([0, *ends[:-1]], ends, strict=True)
+    keys = [(slice(None),) * axis + (slice(start, stop),) for start, stop in cuts]
+
+    def backward(dy: Any) -> Gradients:
+        return tuple(index(dy, k) if needs_grad(x) else None for x, k in zip(xs, keys, strict=True))
+
+    return record(y, backward, *xs)
+
+
+def stack(xs: Sequence[T], axis: int = 0) -> T:
+    """Arrays of one shape joined along a new axis."""
+    arrays = _same_dtype("stack", xs)
+    y = np.stack(arrays, axis)
+    lead = (slice(None),) * (axis % y.ndim)
+
+    def backward(dy: Any) -> Gradients:
+        return tuple(index(dy, (*lead, i)) if needs_grad(x) else None for i, x in enumerate(xs))
+
+    return record(y, backward, *xs)
+
+
+def _same_dtype(name: str, xs: Sequence[Any]) -> list[Any]:
+    arrays = [array_of(x) for x in xs]
+    if not arrays:
+        raise ValueError(f"{name}: expected at least one array, got none")
+    for i, array in enumerate(arrays):
+        if array.dtype != arrays[0].dtype:
+            raise TypeError(
+                f"{name}: all arrays must have one dtype, array 0 is {arrays[0].dtype}, "
+                f"array {i} is {array.dtype}"
+            )
+    return arrays
+
+
+def copy(x: T) -> T:
+    """x in memory of its own, C-contiguous."""
+    return record(_core.copy(data_of(x)), lambda dy: (dy,), x)
+
+
+def cast(x: T, dtype: npt.DTypeLike) -> T:
+    """x in float32 or float64; the gradient is cast back."""
+    array = array_of(x)
+    y = array.astype(check_float(dtype, "cast: dtype"), copy=False)
+    return record(y, lambda dy: (cast(dy, array.dtype),), x)

@@ -1,0 +1,110 @@
+"""Modules made of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .. import functional as F
+from .module import Module
+
+
+class Sequential(Module):
+    """The modules one after the other; `Sequential(a, b)` or `Sequential({"first": a, …})`.
+
+    Indexing gives a module, slicing a Sequential that shares its modules.
+    """
+
+    def __init__(self, *modules: Any) -> None:
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            named = modules[0].items()
+        else:
+            named = ((str(i), module) for i, module in enumerate(modules))
+        for name, module in named:
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: {name} must be a Module, got {type(module).__name__}")
+            self.add_module(name, module)
+
+    def forward(self, x: Any) -> Any:
+        for module in self._modules.values():
+            x = module(x)
+        return x
+
+    def append(self, module: Module) -> Sequential:
+        """Add one more module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    def __getitem__(self, key: int | slice) -> Any:
+        names = list(self._modules)
+        if isinstance(key, slice):
+            return Sequential({name: self._modules[name] for name in names[key]})
+        return self._modules[names[key]]
+
+
+class ModuleList(Module):
+    """Modules in a list that `parameters()` sees."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module) -> ModuleList:
+        """Add one more module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    def __getitem__(self, key: int) -> Any:
+        return list(self._modules.values())[key]
+
+
+class Residual(Module):
+    """body(x) + shortcut(x); without a shortcut, body(x) + x (He 2016)."""
+
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, x: Any) -> Any:
+        return F.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
+
+
+class Concat(Module):
+    """The outputs of all branches on the same x, joined along `axis` (Szegedy 2015)."""
+
+    def __init__(self, *branches: Module, axis: int = 1) -> None:
+        super().__init__()
+        if not branches:
+            raise ValueError("Concat: expected at least one branch, got none")
+        self.axis = axis
+        for i, branch in enumerate(branches):
+            self.add_module(str(i), branch)
+
+    def forward(self, x: Any) -> Any:
+        return F.concatenate([branch(x) for branch in self.children()], self.axis)
+
+
+class Flatten(Module):
+    """All axes from `start_dim` on as one."""
+
+    def __init__(self, start_dim: int = 1) -> None:
+        super().__init__()
+        self.start_dim = start_dim
+
+    def forward(self, x: Any) -> Any:
+        return F.reshape(x, (*x.shape[: self.start_dim], -1))

@@ -1,0 +1,72 @@
+"""One source of randomness: a seed, a step counter, and NumPy's Philox for initial values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Generator:
+    """What random numbers are a function of.
+
+    Initial values are drawn in sequence from `numpy`. Dropout draws by position instead, from
+    (seed, step, module, sample in the global batch, element), so that a mask does not depend on
+    the number of ranks; whoever runs the training loop calls `advance()` once per step and sets
+    `sample_offset` to the position of this rank's first sample in the global batch.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start again from `seed`, an integer in [0, 2**64)."""
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"manual_seed: seed must be in [0, 2**64), got {seed}")
+        self.seed = int(seed)
+        self.step = 0
+        self.sample_offset = 0
+        self._numpy: np.random.Generator | None = None
+        return self
+
+    @property
+    def numpy(self) -> np.random.Generator:
+        """The sequential generator; made at first use, since numpy.random is slow to import."""
+        if self._numpy is None:
+            self._numpy = np.random.Generator(np.random.Philox(self.seed))
+        return self._numpy
+
+    def advance(self) -> None:
+        """Count one training step."""
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later draws depend on: integers, strings and NumPy arrays."""
+        return {
+            "seed": self.seed,
+            "step": self.step,
+            "sample_offset": self.sample_offset,
+            "numpy": self.numpy.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        numpy = np.random.Generator(np.random.Philox(state["seed"]))
+        numpy.bit_generator.state = state["numpy"]
+        self.seed = int(state["seed"])
+        self.step = int(state["step"])
+        self.sample_offset = int(state["sample_offset"])
+        self._numpy = numpy
+
+
+_default = Generator()
+
+
+def default_generator() -> Generator:
+    """The generator that is used where none is given."""
+    return _default
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator and return it."""
+    return _default.manual_seed(seed)
