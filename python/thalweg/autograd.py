@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Gradients: TypeAlias = "tuple[Tensor | None, ...]"
+Gradients: TypeAlias = tuple[Any, ...]  # a tensor or None for each input
 Backward: TypeAlias = "Callable[..., Gradients]"
 Edge: TypeAlias = "Node | Tensor"
 
@@ -76,7 +76,7 @@ def is_grad_enabled() -> bool:
     return _mode.enabled
 
 
-class set_grad_enabled:  # noqa: N801  a context manager that is used like a statement
+class set_grad_enabled:
     """Record operations or not, inside a `with` block or a decorated function, on this thread."""
 
     def __init__(self, enabled: bool) -> None:
@@ -104,7 +104,7 @@ class set_grad_enabled:  # noqa: N801  a context manager that is used like a sta
         return wrapped
 
 
-class no_grad(set_grad_enabled):  # noqa: N801
+class no_grad(set_grad_enabled):
     """Do not record: `with no_grad(): …` or `@no_grad()`.
 
     >>> import thalweg as tw
@@ -118,7 +118,7 @@ class no_grad(set_grad_enabled):  # noqa: N801
         super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):  # noqa: N801
+class enable_grad(set_grad_enabled):
     """Record again inside a `no_grad` block."""
 
     def __init__(self) -> None:

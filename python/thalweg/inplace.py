@@ -56,7 +56,7 @@ class InPlace(Variable):
         """self /= other."""
         return self._update("div_", _core.div, other)
 
-    def clamp_(self, min: float | None = None, max: float | None = None) -> Self:  # noqa: A002
+    def clamp_(self, min: float | None = None, max: float | None = None) -> Self:
         """Limit every element to [min, max]."""
         self._writable("clamp_")
         np.clip(self.data, min, max, out=self.data)

@@ -24,7 +24,7 @@ class Operators(Variable):
     __slots__ = ()
     __hash__ = object.__hash__
 
-    def _constant(self, other: Any) -> Tensor:
+    def _constant(self, other: Any) -> Self:
         return self.with_history(np.asarray(operands(self, other)[1]))
 
     # --- arithmetic ------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Operators(Variable):
     def matmul(self, other: Any) -> Self:
         return F.matmul(self, other)
 
-    def clamp(self, min: float | None = None, max: float | None = None) -> Self:  # noqa: A002
+    def clamp(self, min: float | None = None, max: float | None = None) -> Self:
         return F.clip(self, min, max)
 
     # --- reductions ------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Operators(Variable):
 
     # --- shape -----------------------------------------------------------------------------------
     @property
-    def T(self) -> Self:  # noqa: N802
+    def T(self) -> Self:
         """The axes in reverse order, a view."""
         return F.permute(self, range(self.data.ndim)[::-1])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,17 +58,16 @@ class Tensor(Operators, InPlace, Variable):
         self._buffer: Array | None = None
         self._hooks: tuple[Callable[[Tensor], object], ...] = ()
 
-    @staticmethod
-    def with_history(data: Array, node: Node | None = None) -> Tensor:
-        """The tensor on this memory that came from `node`; nothing is checked."""
-        self = Tensor.__new__(Tensor)
-        self.data = data
-        self.requires_grad = node is not None
-        self._grad = None
-        self._node = node
-        self._buffer = None
-        self._hooks = ()
-        return self
+    def with_history(self, data: Array, node: Node | None = None) -> Any:
+        """The tensor on `data` that came from `node`; nothing is checked."""
+        result = Tensor.__new__(Tensor)
+        result.data = data
+        result.requires_grad = node is not None
+        result._grad = None
+        result._node = node
+        result._buffer = None
+        result._hooks = ()
+        return result
 
     # --- shape and value -------------------------------------------------------------------------
     @property
@@ -162,7 +161,8 @@ class Tensor(Operators, InPlace, Variable):
 
     def detach(self) -> Tensor:
         """The same memory without history."""
-        return Tensor.with_history(self.data)
+        detached: Tensor = self.with_history(self.data)
+        return detached
 
     @property
     def grad(self) -> Tensor | None:
@@ -177,7 +177,7 @@ class Tensor(Operators, InPlace, Variable):
             )
         if self._buffer is not None and (grad is None or grad.data is not self._buffer):
             np.copyto(self._buffer, 0 if grad is None else grad.data)
-            grad = None if grad is None else Tensor.with_history(self._buffer, grad._node)
+            grad = None if grad is None else self.with_history(self._buffer, grad._node)
         self._grad = grad
 
     def move_grad(self, buffer: Array) -> None:
@@ -192,7 +192,7 @@ class Tensor(Operators, InPlace, Variable):
         elif self._grad is not None:
             self.grad = self._grad + dy
         elif self._buffer is None and isinstance(dy.data.base, np.ndarray):
-            self._grad = Tensor.with_history(dy.data.copy(), dy._node)  # a view of shared memory
+            self._grad = self.with_history(dy.data.copy(), dy._node)  # a view of shared memory
         else:
             self.grad = dy
         for hook in self._hooks:
@@ -237,7 +237,7 @@ class Tensor(Operators, InPlace, Variable):
         copy = type(self)(self.data.copy(), requires_grad=self.requires_grad)
         memo[id(self)] = copy
         if self._grad is not None:
-            copy._grad = Tensor.with_history(self._grad.data.copy())
+            copy._grad = self.with_history(self._grad.data.copy())
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:

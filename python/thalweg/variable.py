@@ -14,6 +14,8 @@ from .autograd import Backward, Edge, Node, is_grad_enabled
 from .backend import Array, ArrayLike, as_array
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .tensor import Tensor
 
 T = TypeVar("T")
@@ -37,8 +39,7 @@ class Variable:
         """Where a gradient for this tensor flows; None if it needs none."""
         raise NotImplementedError
 
-    @staticmethod
-    def with_history(data: Array, node: Node | None = None) -> Tensor:
+    def with_history(self, data: Array, node: Node | None = None) -> Self:
         """The tensor on `data` that came from `node`; nothing is checked."""
         raise NotImplementedError
 

@@ -73,7 +73,7 @@ def div(a: T, b: Any) -> T:
     return record(_core.div(*operands(a, b)), backward, a, b, keep_output=True)
 
 
-def pow(a: T, b: Any) -> T:  # noqa: A001
+def pow(a: T, b: Any) -> T:
     """a ** b. The derivative in b is a**b log(a), and 0 where a is 0."""
     if isinstance(b, SCALARS):
         return _power(a, b)
@@ -126,7 +126,8 @@ def _select(y: Array, first: Array, equal: Array, a: T, b: Any) -> T:
 def where(condition: ArrayLike, a: T, b: Any) -> T:
     """a where `condition`, else b."""
     condition = array_of(condition).astype(bool, copy=False)
-    y = np.where(condition, *operands(a, b))
+    chosen, other = operands(a, b)
+    y = np.where(condition, chosen, other)
 
     def backward(dy: T) -> Any:
         kept = _mask(condition, dy)
@@ -163,7 +164,7 @@ def neg(x: T) -> T:
     return record(_core.neg(data_of(x)), lambda dy: (neg(dy),), x)
 
 
-def abs(x: T) -> T:  # noqa: A001
+def abs(x: T) -> T:
     """|x|; its derivative at 0 is taken as 0."""
     return record(_core.abs(data_of(x)), lambda dy: (mul(dy, sign(x)),), x)
 

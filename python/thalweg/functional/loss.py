@@ -16,9 +16,9 @@ from ..backend import Array, ArrayLike
 from ..variable import Variable, array_of, data_of, record
 from .activation import softplus
 from .differentiate import differentiate
-from .elementwise import abs, add, div, minimum, mul, neg, square, sub  # noqa: A004
+from .elementwise import abs, add, div, minimum, mul, neg, square, sub
 from .reduction import log_softmax, mean
-from .shape import index, reshape, sum  # noqa: A004
+from .shape import index, reshape, sum
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ import numpy as np
 from .. import _core
 from ..autograd import is_grad_enabled
 from ..backend import Array, ArrayLike
-from ..variable import array_of, data_of, first_order, needs_grad, record
+from ..variable import array_of, data_of, first_order, record
 from .differentiate import differentiate
-from .elementwise import add, div, mul, square, sqrt, sub
+from .elementwise import add, div, mul, sqrt, square, sub
 from .reduction import mean
 from .shape import reshape
 
@@ -87,7 +87,7 @@ def batch_norm(
     return record(y, backward, x, gamma, beta, residual), saved
 
 
-def _fixed_statistics(mean: ArrayLike, var: ArrayLike) -> tuple[Array, Array]:
+def _fixed_statistics(mean: Any, var: Any) -> tuple[Array, Array]:
     return array_of(mean).copy(), array_of(var).copy()
 
 

@@ -11,7 +11,7 @@ from ..backend import ArrayLike
 from ..variable import array_of, data_of, needs_grad, record, refuse_to_record
 from .activation import relu_backward, sigmoid_backward, softplus_backward, tanh_backward
 from .elementwise import add
-from .shape import permute, reshape, sum, sum_to, transpose
+from .shape import permute, reshape, sum_to, transpose
 
 T = TypeVar("T")
 

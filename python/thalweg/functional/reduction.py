@@ -44,12 +44,12 @@ def std(x: T, axis: Axis = None, keepdims: bool = False, correction: int = 1) ->
     return sqrt(var(x, axis, keepdims, correction))
 
 
-def max(x: T, axis: Axis = None, keepdims: bool = False) -> T:  # noqa: A001
+def max(x: T, axis: Axis = None, keepdims: bool = False) -> T:
     """The largest element; equal ones share the gradient equally."""
     return _extreme(x, _core.max(data_of(x), axis, keepdims=keepdims), axis)
 
 
-def min(x: T, axis: Axis = None, keepdims: bool = False) -> T:  # noqa: A001
+def min(x: T, axis: Axis = None, keepdims: bool = False) -> T:
     """The smallest element; equal ones share the gradient equally."""
     return _extreme(x, _core.min(data_of(x), axis, keepdims=keepdims), axis)
 

@@ -59,7 +59,7 @@ def sum_to(x: T, shape: Sequence[int]) -> T:
     return reshape(sum(x, axes) if axes else x, shape)
 
 
-def sum(x: T, axis: Axis = None, keepdims: bool = False) -> T:  # noqa: A001
+def sum(x: T, axis: Axis = None, keepdims: bool = False) -> T:
     """Sum over `axis` (all axes by default), in an order that depends on the shape alone.
 
     >>> sum(np.ones((2, 3), np.float32), axis=0)

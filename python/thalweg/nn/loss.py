@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import functional as F
 from ..functional.loss import REDUCTIONS, check_reduction
@@ -12,7 +12,7 @@ from .module import Module
 class Loss(Module):
     """A loss with a reduction."""
 
-    reductions = REDUCTIONS
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
