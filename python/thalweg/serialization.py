@@ -108,21 +108,28 @@ def load(
     """Read back the tree that `save` wrote, after every digest has been verified.
 
     Args:
-        model, optimizer: where given, they take over their part of the file; neither is touched
-            before the whole file has been found good.
+        model, optimizer: where given, they take over their part of the file, both or neither.
 
-    Returns: the tree, `model` and `optimizer` included, with fresh arrays. Memory: the arrays.
-    Errors: CheckpointError that names the file and what is damaged or missing; FileNotFoundError.
+    Returns: the tree, `model` and `optimizer` included, with fresh arrays. Memory: these arrays,
+        and a copy of `model`.
+    Errors: CheckpointError that names the file and what is damaged or missing; FileNotFoundError;
+        what `load_state_dict` raises where file and model or optimizer do not match.
     """
     path = Path(path)
     tree = _read(path)
     for name, target in (("optimizer", optimizer), ("model", model)):
         if target is not None and name not in tree:
             raise CheckpointError(f"{path}: expected a file with '{name}', found {list(tree)}")
-    if optimizer is not None:
-        optimizer.load_state_dict(tree["optimizer"])
     if model is not None:
+        before = {name: array.copy() for name, array in model.state_dict().items()}
         model.load_state_dict(tree["model"])
+    if optimizer is not None:
+        try:
+            optimizer.load_state_dict(tree["optimizer"])
+        except Exception:
+            if model is not None:
+                model.load_state_dict(before)
+            raise
     return tree
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -158,13 +159,29 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken, with a trainer that was made the same way."""
-        if (self.scheduler is None) != (state["scheduler"] is None):
+        """Continue where `state_dict` was taken, with a trainer that was made the same way.
+
+        Errors: ValueError for something else than a trainer's state, and what the parts raise
+        where theirs does not fit; the trainer is then as before.
+        """
+        before = copy.deepcopy(self.state_dict())
+        if missing := before.keys() - state.keys():
             raise ValueError(
-                "Trainer: the state was taken "
-                + ("with a scheduler" if self.scheduler is None else "without a scheduler")
-                + ", and this trainer differs"
+                f"Trainer: expected a trainer's state, found {', '.join(state)} "
+                f"without {', '.join(sorted(missing))}"
             )
+        if (self.scheduler is None) != (state["scheduler"] is None):
+            theirs, ours = ("without", "with")[:: 1 if self.scheduler else -1]
+            raise ValueError(
+                f"Trainer: the state was taken {theirs} a scheduler, this trainer is {ours} one"
+            )
+        try:
+            self._take_over(state)
+        except Exception:
+            self._take_over(before)
+            raise
+
+    def _take_over(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:

@@ -1,0 +1,469 @@
+"""Trainer and callbacks: what a run measures, keeps, restores, and when it stops."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import thalweg as tw
+from thalweg.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, Progress, checkpoints
+from thalweg.data import ArrayDataset, DataLoader
+from thalweg.history import History, Record
+from thalweg.optim import lr_scheduler
+from thalweg.plots import learning_curves
+from thalweg.serialization import CheckpointError, load
+from thalweg.trainer import Trainer
+
+FEATURES, CLASSES = 6, 3
+
+
+def blobs(samples: int, seed: int = 0) -> ArrayDataset:
+    """Overlapping Gaussian clouds, one per class."""
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, CLASSES, samples)
+    centres = np.random.default_rng(99).normal(0, 1.5, (CLASSES, FEATURES))
+    return ArrayDataset((centres[y] + generator.normal(size=(samples, FEATURES))).astype("f4"), y)
+
+
+TRAIN, VALIDATION = blobs(90), blobs(40, seed=1)
+
+
+def net(*, dropout: float = 0.0) -> tw.nn.Module:
+    tw.manual_seed(5)
+    layers = [tw.nn.Linear(FEATURES, 8), tw.nn.BatchNorm1d(8), tw.nn.ReLU()]
+    if dropout:
+        layers.append(tw.nn.Dropout(dropout))
+    return tw.nn.Sequential(*layers, tw.nn.Linear(8, CLASSES))
+
+
+Schedule = Callable[[Any], Any]
+
+
+def trainer(
+    *callbacks: Callback, dropout: float = 0.0, scheduler: Schedule | None = None, **options: Any
+) -> Trainer:
+    model = net(dropout=dropout)
+    optimizer = tw.optim.Adam(model.parameters(), lr=0.01)
+    schedule = None if scheduler is None else scheduler(optimizer)
+    loss = tw.nn.CrossEntropyLoss()
+    return Trainer(model, loss, optimizer, schedule, callbacks, **options)
+
+
+def weights(run: Trainer) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in run.model.state_dict().items()}
+
+
+def assert_same_weights(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def without_times(history: History) -> list[Record]:
+    return [
+        {k: v for k, v in record.items() if k not in ("seconds", "samples_per_second")}
+        for record in history
+    ]
+
+
+# --- fit and evaluate -----------------------------------------------------------------------------
+
+
+def test_fit_learns_and_measures() -> None:
+    run = trainer()
+    history = run.fit(TRAIN, VALIDATION, epochs=15, batch_size=16)
+    assert history is run.history and len(history) == run.epoch == 15
+    assert history["epoch"] == list(range(1, 16))
+    assert history["train_loss"][-1] < 0.5 * history["train_loss"][0]
+    assert history["val_accuracy"][-1] > 0.8
+    assert set(history["lr"]) == {0.01}
+    assert min(history["samples_per_second"]) > 0
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("batch_size", [7, 40, 100])
+def test_evaluate_is_the_mean_over_samples(reduction: str, batch_size: int) -> None:
+    run = trainer()
+    run.loss = tw.nn.CrossEntropyLoss(reduction=reduction)
+    run = Trainer(run.model, run.loss, run.optimizer)
+    logits = run.model.eval()(tw.Tensor(VALIDATION.x)).data.astype(np.float64)
+    log_sum = np.log(np.exp(logits).sum(axis=1))
+    expected = (log_sum - logits[np.arange(len(VALIDATION)), VALIDATION.y]).mean()
+    result = run.evaluate(VALIDATION, batch_size=batch_size)
+    assert result["loss"] == pytest.approx(expected, rel=1e-5)
+    assert result["accuracy"] == (logits.argmax(axis=1) == VALIDATION.y).mean()
+
+
+def test_a_sum_over_samples_makes_steps_as_many_times_as_large() -> None:
+    def stepped(reduction: str, lr: float) -> dict[str, np.ndarray]:
+        model = net()
+        loss = tw.nn.CrossEntropyLoss(reduction=reduction)
+        run = Trainer(model, loss, tw.optim.SGD(model.parameters(), lr=lr))
+        history = run.fit(TRAIN, epochs=1, batch_size=30)
+        assert history["train_loss"][0] == pytest.approx(1.3, abs=0.5)  # per sample either way
+        return weights(run)
+
+    mean, summed = stepped("mean", 0.3), stepped("sum", 0.01)
+    for name in mean:
+        np.testing.assert_allclose(mean[name], summed[name], rtol=1e-4, atol=1e-6)
+
+
+def test_evaluate_changes_nothing() -> None:
+    run = trainer()
+    run.fit(TRAIN, epochs=1)
+    before = weights(run)
+    run.model.train()
+    first = run.evaluate(VALIDATION)
+    assert run.evaluate(VALIDATION) == first
+    assert run.model.training
+    assert_same_weights(weights(run), before)
+
+
+def test_regression_has_a_loss_and_no_accuracy() -> None:
+    x = np.random.default_rng(0).normal(size=(64, 2))
+    model = tw.nn.Linear(2, 1, dtype=np.float64)
+    run = Trainer(model, tw.nn.MSELoss(), tw.optim.SGD(model.parameters(), lr=0.1))
+    history = run.fit((x, x @ [[2.0], [-1.0]]), (x, x @ [[2.0], [-1.0]]), epochs=30, batch_size=16)
+    assert "val_accuracy" not in history.columns
+    assert history["val_loss"][-1] < 1e-6
+    np.testing.assert_allclose(model.weight.data, [[2, -1]], atol=1e-2)
+
+
+def test_runs_repeat_and_depend_on_the_seed() -> None:
+    def run(seed: int) -> dict[str, np.ndarray]:
+        made = trainer(dropout=0.3, seed=seed)
+        made.fit(TRAIN, epochs=2)
+        return weights(made)
+
+    first = run(1)
+    assert_same_weights(first, run(1))
+    assert any(first[name].tobytes() != run(2)[name].tobytes() for name in first)
+
+
+def test_fit_adds_epochs_to_those_already_done() -> None:
+    once, twice = trainer(dropout=0.2), trainer(dropout=0.2)
+    once.fit(TRAIN, epochs=5)
+    twice.fit(TRAIN, epochs=2)
+    twice.fit(TRAIN, epochs=3)
+    assert twice.history["epoch"] == [1, 2, 3, 4, 5]
+    assert_same_weights(weights(once), weights(twice))
+
+
+def test_a_loader_of_ones_own_is_used_as_it_is() -> None:
+    loader = DataLoader(TRAIN, 9, mode="batches", seed=4)
+    run = trainer()
+    run.fit(loader, loader, epochs=1)
+    assert run.batches == 10
+
+
+def test_the_schedule_steps_as_declared() -> None:
+    def step(optimizer: Any) -> Any:
+        return lr_scheduler.StepLR(optimizer, 2, gamma=0.5)
+
+    by_epoch, by_step = trainer(scheduler=step), trainer(scheduler=step, schedule="step")
+    assert by_epoch.fit(TRAIN, epochs=5)["lr"] == [0.01, 0.01, 0.005, 0.005, 0.0025]
+    by_step.fit(TRAIN, epochs=1, batch_size=18)
+    assert by_step.optimizer.param_groups[0]["lr"] == 0.01 * 0.5**2
+
+
+def test_reduce_on_plateau_sees_the_validation_loss() -> None:
+    run = trainer(scheduler=lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, factor=0.1))
+    losses = iter([1.0, 2.0, 0.5, 0.6])
+    run.evaluate = lambda *_, **__: {"loss": next(losses)}  # type: ignore[method-assign]
+    np.testing.assert_allclose(run.fit(TRAIN, VALIDATION, epochs=4)["lr"], [0.01, 0.01, 1e-3, 1e-3])
+
+
+BAD_ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "schedule": (lambda: trainer(schedule="batch"), "schedule must be one of .* got 'batch'"),
+    "seed": (lambda: trainer(seed=-1), "seed must not be negative, got -1"),
+    "epochs": (lambda: trainer().fit(TRAIN, epochs=-1), "epochs must not be negative, got -1"),
+    "batch_size": (lambda: trainer().fit(TRAIN, epochs=1, batch_size=0), "batch_size must be at"),
+    "mode": (lambda: trainer().fit(TRAIN, epochs=1, mode="x"), "mode must be one of"),
+    "no data": (lambda: trainer().fit(([], []), epochs=1), "at least one sample"),
+    "negative labels": (lambda: trainer().fit((TRAIN.x, TRAIN.y - 1), epochs=1), "found -1"),
+    "patience": (lambda: EarlyStopping(0), "patience must be at least 1, got 0"),
+    "min_delta": (lambda: EarlyStopping(1, min_delta=-1), "min_delta must not be negative"),
+    "keep": (lambda: Checkpoint("x", keep=0), "at least 1, got 1 and 0"),
+    "every": (lambda: Checkpoint("x", every=0), "at least 1, got 0 and 2"),
+    "no validation": (lambda: trainer(EarlyStopping()).fit(TRAIN, epochs=1), "expected 'val_loss'"),
+}
+
+
+@pytest.mark.parametrize("call, message", BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
+def test_bad_arguments_are_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_labels_beyond_the_models_outputs_are_refused() -> None:
+    run = trainer()
+    before = weights(run)
+    with pytest.raises(ValueError, match="target"):
+        run.fit((TRAIN.x[:8], np.full(8, CLASSES)), epochs=1)
+    for name in ("0.weight", "3.bias"):
+        assert weights(run)[name].tobytes() == before[name].tobytes()
+
+
+# --- restoring ------------------------------------------------------------------------------------
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "per epoch": {"scheduler": lambda o: lr_scheduler.CosineAnnealingLR(o, 6)},
+    "per step": {
+        "scheduler": lambda o: lr_scheduler.OneCycleLR(o, 0.02, total_steps=200),
+        "schedule": "step",
+    },
+    "plateau": {"scheduler": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0)},
+}
+
+
+@pytest.mark.parametrize("options", SCHEDULES.values(), ids=SCHEDULES)
+def test_a_restored_run_continues_bit_for_bit(tmp_path: Path, options: dict[str, Any]) -> None:
+    def run(directory: Path | None) -> Trainer:
+        callbacks = [EarlyStopping(50)] + ([Checkpoint(directory)] if directory else [])
+        return trainer(*callbacks, dropout=0.25, seed=3, **options)
+
+    whole = run(None)
+    whole.fit(TRAIN, VALIDATION, epochs=6, batch_size=16)
+    run(tmp_path).fit(TRAIN, VALIDATION, epochs=3, batch_size=16)
+    resumed = run(tmp_path)
+    resumed.restore(tmp_path)
+    assert resumed.epoch == 3
+    resumed.fit(TRAIN, VALIDATION, epochs=3, batch_size=16)
+    assert_same_weights(weights(whole), weights(resumed))
+    assert without_times(whole.history) == without_times(resumed.history)
+
+
+def test_an_interrupted_epoch_is_repeated_exactly(tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_batch_end(self, trainer: Trainer) -> None:
+            if trainer.epoch == 2:
+                raise KeyboardInterrupt
+
+    whole = trainer(dropout=0.25)
+    whole.fit(TRAIN, epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(Checkpoint(tmp_path), Interrupt(), dropout=0.25).fit(TRAIN, epochs=4)
+    resumed = trainer(Checkpoint(tmp_path), dropout=0.25)
+    resumed.restore(tmp_path)
+    resumed.fit(TRAIN, epochs=2)
+    assert_same_weights(weights(whole), weights(resumed))
+
+
+def test_a_damaged_checkpoint_costs_its_epochs_and_nothing_else(tmp_path: Path) -> None:
+    whole = trainer(Checkpoint(tmp_path))
+    whole.fit(TRAIN, epochs=3)
+    newest = checkpoints(tmp_path)[0]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resumed = trainer(Checkpoint(tmp_path))
+    with pytest.warns(RuntimeWarning, match=newest.name):
+        resumed.restore(tmp_path)
+    assert resumed.epoch == 2
+    resumed.fit(TRAIN, epochs=1)
+    assert_same_weights(weights(whole), weights(resumed))
+    assert load(newest)["epoch"] == 3
+
+
+def wrong_model(state: dict[str, Any]) -> None:
+    state["model"]["0.weight"] = np.zeros((1, 1), np.float32)
+
+
+def wrong_optimizer(state: dict[str, Any]) -> None:
+    state["optimizer"]["param_groups"] = []
+
+
+MISFITS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "another model": wrong_model,
+    "another optimizer": wrong_optimizer,
+    "no trainer's state": lambda state: state.pop("callbacks"),
+    "a scheduler": lambda state: state.update(scheduler={}),
+    "another generator": lambda state: state.update(random={"seed": 0}),
+}
+
+
+@pytest.mark.parametrize("spoil", MISFITS.values(), ids=MISFITS)
+def test_a_state_that_does_not_fit_changes_nothing(spoil: Callable[[dict[str, Any]], Any]) -> None:
+    run, other = trainer(), trainer(seed=9)
+    other.fit(TRAIN, epochs=2)
+    state = other.state_dict()
+    run.fit(TRAIN, epochs=1)
+    before, rate = weights(run), run.optimizer.param_groups[0]["lr"]
+    spoil(state)
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        run.load_state_dict(state)
+    assert_same_weights(weights(run), before)
+    assert (run.epoch, run.seed, run.optimizer.param_groups[0]["lr"]) == (1, 0, rate)
+
+
+# --- callbacks ------------------------------------------------------------------------------------
+
+
+def scripted(run: Trainer, losses: list[float]) -> Trainer:
+    """`run` with these validation losses instead of measured ones."""
+    rest: Iterator[float] = iter(losses)
+    run.evaluate = lambda *_, **__: {"loss": next(rest)}  # type: ignore[method-assign]
+    return run
+
+
+NAN = float("nan")
+STOPS: dict[str, tuple[EarlyStopping, list[float], int, int]] = {
+    # callback, validation losses, epochs trained, epoch whose weights remain
+    "improves to the end": (EarlyStopping(2), [5, 4, 3, 2], 4, 4),
+    "rises at once": (EarlyStopping(2), [1, 2, 3, 4], 3, 1),
+    "recovers in time": (EarlyStopping(2), [3, 4, 2, 5, 6, 1], 5, 3),
+    "stays equal": (EarlyStopping(2), [1, 1, 1, 1], 3, 1),
+    "improves too little": (EarlyStopping(2, min_delta=0.5), [3, 2.9, 2.6, 1], 3, 1),
+    "is no number": (EarlyStopping(2), [2, NAN, NAN, 1], 3, 1),
+    "is no number at first": (EarlyStopping(2), [NAN, 2, 3, 1], 4, 4),
+    "ends before patience": (EarlyStopping(9), [1, 2, 3], 3, 1),
+}
+
+
+@pytest.mark.parametrize("stop, losses, trained, best", STOPS.values(), ids=STOPS)
+def test_early_stopping_ends_at_the_validation_minimum(
+    stop: EarlyStopping, losses: list[float], trained: int, best: int
+) -> None:
+    class Snapshots(Callback):
+        taken: list[dict[str, np.ndarray]] = []
+
+        def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+            self.taken = [*self.taken, weights(trainer)]
+
+    snapshots = Snapshots()
+    run = scripted(trainer(stop, snapshots), losses)
+    run.fit(TRAIN, VALIDATION, epochs=len(losses))
+    assert run.epoch == trained and stop.best_epoch == best
+    assert_same_weights(weights(run), snapshots.taken[best - 1])
+
+
+def test_a_run_that_stopped_stays_stopped_when_restored(tmp_path: Path) -> None:
+    first = scripted(trainer(EarlyStopping(2), Checkpoint(tmp_path)), [1, 2, 3])
+    first.fit(TRAIN, VALIDATION, epochs=9)
+    resumed = trainer(EarlyStopping(2), Checkpoint(tmp_path))
+    resumed.restore(tmp_path)
+    resumed.fit(TRAIN, VALIDATION, epochs=6)
+    assert resumed.epoch == 3
+    assert_same_weights(weights(first), weights(resumed))
+
+
+def test_early_stopping_counts_on_after_a_restore(tmp_path: Path) -> None:
+    scripted(trainer(EarlyStopping(3), Checkpoint(tmp_path)), [1, 2]).fit(
+        TRAIN, VALIDATION, epochs=2
+    )
+    resumed = scripted(trainer(EarlyStopping(3)), [3, 4, 5])
+    resumed.restore(tmp_path)
+    resumed.fit(TRAIN, VALIDATION, epochs=9)
+    assert resumed.epoch == 4
+
+
+@pytest.mark.parametrize(
+    "options, kept", [({}, [5, 4]), ({"keep": 1}, [5]), ({"every": 2, "keep": 9}, [5, 4, 2])]
+)
+def test_checkpoints_are_kept_as_asked(
+    tmp_path: Path, options: dict[str, int], kept: list[int]
+) -> None:
+    trainer(Checkpoint(tmp_path / "deep" / "down", **options)).fit(TRAIN, epochs=5)
+    found = [load(path)["epoch"] for path in checkpoints(tmp_path / "deep" / "down")]
+    assert found == kept
+
+
+def test_a_new_run_does_not_mix_with_an_earlier_ones_checkpoints(tmp_path: Path) -> None:
+    trainer(Checkpoint(tmp_path)).fit(TRAIN, epochs=1)
+    with pytest.raises(FileExistsError, match=r"checkpoint-000001.* of an earlier run"):
+        trainer(Checkpoint(tmp_path)).fit(TRAIN, epochs=1)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_crash_while_writing_leaves_the_run_restorable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    whole = trainer()
+    whole.fit(TRAIN, epochs=3)
+    crashed = trainer(Checkpoint(tmp_path))
+    crashed.fit(TRAIN, epochs=2)
+    pid = os.fork()
+    if pid == 0:
+        setattr(os, call, lambda *_: os._exit(0))
+        crashed.callbacks[0].on_epoch_end(crashed, {})
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert list(tmp_path.glob(".*.tmp"))
+    resumed = trainer(Checkpoint(tmp_path))
+    resumed.restore(tmp_path)
+    resumed.fit(TRAIN, epochs=1)
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert_same_weights(weights(whole), weights(resumed))
+
+
+def test_restoring_from_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected a whole checkpoint, found 0"):
+        trainer().restore(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        trainer().restore(tmp_path / "none.safetensors")
+
+
+def test_the_csv_is_the_history(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    run = trainer(CSVLogger(path), Checkpoint(tmp_path))
+    history = run.fit(TRAIN, VALIDATION, epochs=3)
+    resumed = trainer(CSVLogger(path), Checkpoint(tmp_path))
+    path.write_text("damaged by the crash")
+    resumed.restore(tmp_path)
+    resumed.fit(TRAIN, VALIDATION, epochs=2)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == history.columns
+    assert [float(row["val_loss"]) for row in rows] == resumed.history["val_loss"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_plain_line_per_epoch() -> None:
+    stream = io.StringIO()
+    trainer(Progress(stream)).fit(TRAIN, VALIDATION, epochs=3)
+    header, *lines = stream.getvalue().splitlines()
+    assert header.split("  ")[0] == "epoch" and "validation accuracy" in header
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert {len(line) for line in lines} == {len(header)}
+    assert stream.getvalue().isascii() and "\r" not in stream.getvalue()
+
+
+def test_progress_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "REDRAW_SECONDS", 0)
+    stream = Terminal()
+    trainer(Progress(stream)).fit(TRAIN, epochs=1, batch_size=30)
+    bars = [part for part in stream.getvalue().split("\r") if part.startswith("epoch 1 ")]
+    assert [bar.split()[-1] for bar in bars] == ["1/3", "2/3", "3/3"]
+
+
+# --- history and curves ---------------------------------------------------------------------------
+
+
+def test_history_names_what_was_measured() -> None:
+    history = History([{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.0}])
+    with pytest.raises(KeyError, match="measured were epoch, train_loss"):
+        history["val_loss"]
+
+
+@pytest.mark.parametrize("validation", [None, VALIDATION], ids=["training only", "validation"])
+def test_learning_curves_are_a_picture(tmp_path: Path, validation: ArrayDataset | None) -> None:
+    pytest.importorskip("matplotlib")
+    history = trainer().fit(TRAIN, validation, epochs=2)
+    learning_curves(history, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the history is empty"):
+        learning_curves(History(), tmp_path / "curves.png")
+    assert list(tmp_path.iterdir()) == []
