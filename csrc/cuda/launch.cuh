@@ -45,7 +45,7 @@ class Scratch {
 };
 
 inline void fill_zero(void* data, std::size_t bytes, Stream) { std::memset(data, 0, bytes); }
-inline void copy_to_host(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+inline void copy_to_device(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 
 #else
 
@@ -67,7 +67,7 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared
                                static_cast<int>(shared_bytes)),
           "cudaFuncSetAttribute");
   const auto start = [&](std::remove_cv_t<Params>... values) {
-    void* pointers[] = {&values..., nullptr};
+    void* pointers[] = {const_cast<void*>(static_cast<const void*>(&values))..., nullptr};
     check(cudaLaunchKernel(function, grid, block, pointers, shared_bytes, static_cast<cudaStream_t>(stream)),
           "cudaLaunchKernel");
   };
@@ -98,11 +98,11 @@ inline void fill_zero(void* data, std::size_t bytes, Stream stream) {
   check(cudaMemsetAsync(data, 0, bytes, static_cast<cudaStream_t>(stream)), "cudaMemsetAsync");
 }
 
-// Waits for the stream: only for results that Python asked to read.
-inline void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream) {
-  const auto s = static_cast<cudaStream_t>(stream);
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s), "cudaMemcpyAsync");
-  check(cudaStreamSynchronize(s), "cudaStreamSynchronize");
+// From ordinary host memory, which may change as soon as this returns. A captured copy reads `from`
+// again at each replay.
+inline void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream)),
+        "cudaMemcpyAsync");
 }
 
 #endif

@@ -19,6 +19,12 @@ inline constexpr unsigned kWarpLanes = 32;
 #include "cuda/emulate/primitives.h"
 #else
 
+// A large kernel parameter, which threads share instead of copying: `__grid_constant__ Argument<List> list`.
+namespace thalweg::cuda {
+template <class T>
+using Argument = const T;
+}
+
 // A block's shared array: THALWEG_SHARED(float, tile, [16][33]).
 #define THALWEG_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
 
@@ -78,6 +84,10 @@ template <int kInFlight>
 __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kInFlight) : "memory");
 }
+
+// a b + c, rounded once; contraction is off elsewhere.
+__device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 
 __device__ __forceinline__ std::uint32_t to_tf32(float x) {
   std::uint32_t bits;

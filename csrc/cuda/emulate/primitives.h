@@ -30,6 +30,9 @@ namespace thalweg::cuda {
 using dim3 = Dim3;
 
 template <class T>
+using Argument = const T&;
+
+template <class T>
 T* dynamic_shared() {
   return static_cast<T*>(emulate::current_block().dynamic_shared());
 }
@@ -94,6 +97,9 @@ template <int kInFlight>
 void wait_copies() {
   emulate::current_block().wait_copies(kInFlight);
 }
+
+inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+inline double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
 
 inline std::uint32_t to_tf32(float x) {  // to nearest, ties away from zero: cvt.rna
   const auto bits = std::bit_cast<std::uint32_t>(x);
