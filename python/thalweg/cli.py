@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, _core
+from . import _core
 from . import doctor as diagnosis
 from .data import DataError
 from .distributed import Communicator, world
@@ -45,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments[0] if arguments else ""
     if command and not command.startswith("-") and command not in COMMANDS:
         parser.error(f"unknown command {command!r}{_suggestion(command, COMMANDS)}")
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        known = re.findall(r"--[\w-]+", options.parser.format_help())
-        options.parser.error(f"unknown option {unknown[0]!r}{_suggestion(unknown[0], known)}")
-    given = {k: v for k, v in vars(options).items() if k not in ("command", "parser")}
+    options = parser.parse_args(arguments)
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if value is not None and name not in ("command", "parser")
+    }
     try:
         options.command(comm, **given)
     except UsageError as error:
@@ -137,10 +138,19 @@ def _parser(comm: Communicator) -> argparse.ArgumentParser:
             comm.barrier()
             sys.exit(status)
 
+    class Command(Parser):
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            # argparse would take an unknown option's value for a positional, and blame that.
+            known = re.findall(r"--[\w-]+", self.format_help())
+            for name in (text.split("=")[0] for text in args if text.startswith("--")):
+                if name not in known:
+                    self.error(f"unknown option {name!r}{_suggestion(name, known)}")
+            return super().parse_known_args(args, namespace)
+
     parser = Parser(prog="thalweg", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=diagnosis.installed("thalweg"))
     parser.set_defaults(parser=parser)
-    children = parser.add_subparsers(metavar="COMMAND", required=True)
+    children = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Command)
     for name, (command, add_options) in COMMANDS.items():
         child = children.add_parser(
             name, help=command.__doc__, description=command.__doc__, allow_abbrev=False
@@ -152,10 +162,7 @@ def _parser(comm: Communicator) -> argparse.ArgumentParser:
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     default = Config()
-
-    def add(*names: str, **options: Any) -> None:
-        parser.add_argument(*names, default=argparse.SUPPRESS, **options)
-
+    add = parser.add_argument
     add("dataset", nargs="?", type=_dataset, help=f"{', '.join(DATASETS)} or FILE.npz (digits)")
     add("--data", metavar="FOLDER", help="where the data set's files are (in THALWEG_DATA)")
     add("--epochs", type=_integer(1), help=f"at most, in all ({default.epochs})")

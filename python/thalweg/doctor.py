@@ -11,13 +11,19 @@ import numpy as np
 
 from . import _core
 
-UNITS = {"bytes": (1e9, "GB"), "flop": (1e9, "GFLOP"), "seconds": (1e-6, "us")}
+
+def installed(package: str, extra: str | None = None) -> str:
+    """The version of an installed package, or that it is missing and the extra that brings it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed" + (f" (pip install '{extra}')" if extra else "")
 
 
 def report() -> list[tuple[str, str]]:
     """(name, finding) pairs; nothing here raises where something is absent."""
     return [
-        ("thalweg", _version("thalweg")),
+        ("thalweg", installed("thalweg")),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
         ("NumPy", np.__version__),
         ("ISA", f"{_core.isa()} (available: {', '.join(_core.available_isas())})"),
@@ -25,22 +31,15 @@ def report() -> list[tuple[str, str]]:
         ("memory", _memory()),
         ("MPI", _mpi()),
         ("CUDA", "available" if _core.has_cuda() else "not in this build, or no GPU"),
-        ("CuPy", _version("cupy", "thalweg[cuda]")),
-        ("scikit-learn", _version("scikit-learn", "thalweg[data]")),
-        ("matplotlib", _version("matplotlib", "thalweg[plot]")),
+        ("CuPy", installed("cupy", "thalweg[cuda]")),
+        ("scikit-learn", installed("scikit-learn", "thalweg[data]")),
+        ("matplotlib", installed("matplotlib", "thalweg[plot]")),
     ]
 
 
 def limits() -> list[tuple[str, str]]:
     """Measured limits of this machine, which the benchmarks divide by."""
     return [(name, f"{value:.4g}") for name, value in _core.measure_limits().items()]
-
-
-def _version(package: str, extra: str | None = None) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed" + (f" (pip install '{extra}')" if extra else "")
 
 
 def _memory() -> str:
@@ -56,4 +55,4 @@ def _mpi() -> str:
         library = importlib.import_module("mpi4py.MPI").Get_library_version()
     except (ImportError, RuntimeError) as error:
         return f"not usable: {error} (pip install 'thalweg[mpi]')"
-    return f"{library.split(',')[0].strip()}, mpi4py {_version('mpi4py')}"
+    return f"{library.split(',')[0].strip()}, mpi4py {installed('mpi4py')}"

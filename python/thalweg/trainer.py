@@ -18,7 +18,7 @@ from .data import ArrayDataset, DataLoader
 from .distributed import Communicator, DataParallel, world
 from .history import History, Record
 from .optim.lr_scheduler import ReduceLROnPlateau
-from .random import manual_seed
+from .random import default_generator
 from .serialization import load
 from .tensor import Tensor
 
@@ -44,13 +44,13 @@ class Trainer:
         optimizer: over the model's parameters.
         scheduler: learning-rate schedule of the optimizer, stepped as `schedule` says.
         callbacks: see `thalweg.callbacks`.
-        seed: of shuffling and dropout; seeds the default generator.
+        seed: of shuffling and dropout.
         comm: Communicator, default `distributed.world()`.
         schedule: "epoch" (default) or "step": when the scheduler is stepped.
 
     Attributes:
-        epoch: epochs completed. history: their records. stop_requested: set by callbacks to end
-        `fit` after the running epoch.
+        step, epoch: how many of them are complete. history: the epochs' records.
+        stop_requested: set by callbacks to end `fit` after the running epoch.
     """
 
     def __init__(
@@ -74,8 +74,9 @@ class Trainer:
         self.comm = world() if comm is None else comm
         self.callbacks = sorted(callbacks, key=lambda callback: callback.order)
         self.parallel = DataParallel(model, optimizer, self.comm)
-        self.random = manual_seed(seed)
+        self.random = default_generator()
         self.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.step = 0
         self.epoch = 0
         self.last_epoch = 0
         self.batches = 0
@@ -153,6 +154,7 @@ class Trainer:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "random": self.random.state_dict(),
             "seed": self.seed,
+            "step": self.step,
             "epoch": self.epoch,
             "history": self.history.records,
             "callbacks": {name: c.state_dict() for name, c in self._named_callbacks()},
@@ -187,7 +189,7 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.random.load_state_dict(state["random"])
-        self.seed, self.epoch = state["seed"], state["epoch"]
+        self.seed, self.step, self.epoch = state["seed"], state["step"], state["epoch"]
         self.history = History(state["history"])
         for name, callback in self._named_callbacks():
             if name in state["callbacks"]:
@@ -226,11 +228,13 @@ class Trainer:
 
     def _train_step(self, loader: DataLoader, x: Array, y: Array) -> float:
         """One update; returns this rank's loss summed over its samples."""
+        # Set, not advanced: another trainer may have used the generator in between.
+        self.random.seed, self.random.step = self.seed, self.step
         self.random.sample_offset = loader.sample_offset
         loss = self.loss(self.parallel(Tensor(x)), y)
         self.parallel.backward(loss, 1.0 if self.summed else len(x) / loader.global_count)
         self.parallel.step(zero_grad=True)
-        self.random.advance()
+        self.step += 1
         return loss.item() * (1 if self.summed else len(x))
 
     def _measure(self, x: Array, y: Array) -> tuple[float, int, int]:
