@@ -1,10 +1,12 @@
-"""What a benchmark case is: one piece of work, done by us and by peers, with its answer and cost."""
+"""What a benchmark case is: one piece of work, by us and by peers, with its answer and cost."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 Call = Callable[[], object]
@@ -17,19 +19,34 @@ class Work:
     """Operations and bytes that any implementation has to spend, hence a time no one can beat.
 
     The limit is the larger of `flops` at the machine's FMA rate and `bytes` at its triad
-    bandwidth; both rates are measured in the same run (`_core.measure_limits`).
+    bandwidth, both measured in the same run (`_core.measure_limits`). Where the `footprint`, all
+    memory that one call visits, fits into the last-level cache, the bandwidth does not count.
     """
 
     flops: float = 0.0
     bytes: float = 0.0
-    in_cache: bool = False  # the triad says nothing about data that stay in cache
+    footprint: float = 0.0
     rate: str = "fma_f32_gflops"
 
     def limit_seconds(self, limits: Mapping[str, float]) -> float | None:
         seconds = self.flops / (limits[self.rate] * 1e9)
-        if not self.in_cache:
+        if not self.in_cache():
             seconds = max(seconds, self.bytes / (limits["triad_gbytes"] * 1e9))
         return seconds or None
+
+    def in_cache(self) -> bool:
+        return self.footprint < last_level_cache_bytes()
+
+
+@functools.cache
+def last_level_cache_bytes() -> int:
+    """Of the first core, as Linux reports it; 32 MiB where it does not."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+    if not caches:
+        return 32 << 20
+    size = caches[-1].read_text().strip()
+    return int(size[:-1]) * units[size[-1]]
 
 
 @dataclass(frozen=True)

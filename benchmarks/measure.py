@@ -1,13 +1,13 @@
-"""Times implementations in alternation (A B A B) in one process, so that both see the same noise."""
+"""Times implementations in alternation (A B A B) in one process: both see the same noise."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-import thalweg as tw
 from case import Call, Case, Peers, Trial
 
 ROUNDS = 20
@@ -90,6 +90,13 @@ class Record:
     limit_fraction: float | None
 
 
+def our_version() -> str:
+    try:
+        return importlib.metadata.version("thalweg")
+    except importlib.metadata.PackageNotFoundError:
+        return "in place"  # built beside its sources; the header has the commit
+
+
 def compare(suite: str, cases: Iterable[Case], run: Run) -> Iterator[Record]:
     """Records of each case: ours first, then its peers."""
     for case in cases:
@@ -103,7 +110,7 @@ def compare(suite: str, cases: Iterable[Case], run: Run) -> Iterator[Record]:
                 suite,
                 case.name,
                 impl,
-                tw.__version__ if impl == "thalweg" else run.peers.version(impl),
+                our_version() if impl == "thalweg" else run.peers.version(impl),
                 **asdict(timing),
                 ratio=timing.median_s / timings["thalweg"].median_s,
                 limit_fraction=None if limit is None else limit / timing.median_s,

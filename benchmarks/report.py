@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import thalweg as tw
+from case import last_level_cache_bytes
 from measure import Record
 
 
@@ -21,6 +22,7 @@ def header(suite: str, limits: Mapping[str, float], absent: Mapping[str, str]) -
         "suite": suite,
         "machine": _processor(),
         "cores": len(os.sched_getaffinity(0)),
+        "last_level_cache_MiB": last_level_cache_bytes() >> 20,
         "isa": tw.isa(),
         "threads": tw.get_num_threads(),
         "commit": _commit(),
@@ -71,14 +73,15 @@ class Report:
             f"{record.case:<30} {record.impl:<16} {times} {record.ratio:>7.2f} {limit:>8}",
             flush=True,
         )
-        if record.impl != "thalweg":
+        if not record.impl.startswith("thalweg"):
             self._comparisons += 1
             if record.ratio < 1:
                 self._losses.append(f"{record.case} to {record.impl} ({record.ratio:.2f})")
 
     def close(self) -> None:
         wins = self._comparisons - len(self._losses)
-        print(f"faster in {wins} of {self._comparisons} comparisons")
+        if self._comparisons:
+            print(f"faster in {wins} of {self._comparisons} comparisons")
         for loss in self._losses:
             print(f"slower: {loss}")
 

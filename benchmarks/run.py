@@ -23,7 +23,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
     parser.add_argument("--rounds", type=int, default=20, help="at least 20 (default)")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, help="of each rank; default: its cores")
     options = parser.parse_args(argv)
     if options.rounds < 20:
         parser.error(f"--rounds must be at least 20, got {options.rounds}")
@@ -32,8 +32,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
+    cores = os.sched_getaffinity(0)
     for name in _THREAD_VARIABLES:
-        os.environ[name] = str(options.threads)
+        os.environ[name] = str(options.threads or len(cores))
 
     import thalweg as tw
     from case import Peers
@@ -44,8 +45,10 @@ def main(argv: list[str] | None = None) -> int:
 
     suite = load_suite(options.suite)
     comm = tw.distributed.world()
-    tw.set_num_threads(options.threads)
-    peers = Peers.load(filter(None, options.vs.split(",")), options.threads)
+    all_cores = set().union(*comm.allgather(cores))
+    threads = options.threads or max(1, len(all_cores) // comm.size)
+    tw.set_num_threads(threads)
+    peers = Peers.load(filter(None, options.vs.split(",")), threads)
     limits = _core.measure_limits()
     run = Run(options.quick, options.rounds, options.only, peers, limits)
     with contextlib.ExitStack() as stack:

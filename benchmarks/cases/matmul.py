@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
+
 import thalweg as tw
 from case import Call, Case, Trial, Work
 from measure import Record, Run, compare
@@ -98,7 +99,7 @@ def make(product: Product, peers: Mapping[str, ModuleType]) -> Trial:
             assert error <= bound, f"{impl}: {product.name} is off by {error}"
 
     calls = {impl: call for impl, (_, call) in answers.items()}
-    work = Work(product.flops, product.bytes, in_cache=product.bytes < 2**21)
+    work = Work(product.flops, product.bytes, footprint=product.bytes)
     return Trial(calls.pop("thalweg"), calls, check, work)
 
 

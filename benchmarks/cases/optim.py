@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
 import thalweg as tw
 from case import Call, Case, Trial, Work
 from measure import Record, Run, compare
@@ -22,7 +23,7 @@ MAX_NORM = 1.0
 
 # tensors, elements of each
 SIZES = [(1, 32_000_000), (100, 100_000), (1000, 1000)]
-QUICK_SIZES = [(1, 2_000_000), (1000, 1000)]
+QUICK_SIZES = [(1, 8_000_000), (1000, 1000)]
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,11 @@ def make(
             assert not (pipeline.zero and any(grad.any() for grad in grads))
 
     calls = {impl: call for impl, (_, _, call) in sides.items()}
-    bytes_per_element = 4 * (3 + 2 * rule.states + pipeline.passes)
-    work = Work(bytes=float(tensors * elements * bytes_per_element), in_cache=elements <= 1000)
+    elements *= tensors
+    work = Work(
+        bytes=4.0 * elements * (3 + 2 * rule.states + pipeline.passes),
+        footprint=4.0 * elements * (2 + rule.states),
+    )
     return Trial(calls.pop("thalweg"), calls, check, work, prepare if pipeline.zero else None)
 
 

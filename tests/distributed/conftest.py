@@ -30,6 +30,12 @@ def _environment(overrides: dict[str, str]) -> dict[str, str]:
     return environ | overrides
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "launch" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mpi)
+
+
 @pytest.fixture(scope="session")
 def launch() -> Launch:
     """launch(ranks, program, *args): a finished job; plain Python without mpirun for 0 ranks.

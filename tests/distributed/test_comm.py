@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 from thalweg.distributed import LocalComm, world
 from thalweg.distributed.launch import launched_ranks
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+
 import thalweg as tw
 from thalweg import nn
 from thalweg.distributed import DataParallel, LocalComm, share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import thalweg as tw
 from thalweg import nn
 from thalweg.distributed import LocalComm, Pipeline

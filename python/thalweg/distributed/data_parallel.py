@@ -151,7 +151,7 @@ class DataParallel:
         loss.backward(np.asarray(share, loss.dtype))
 
     def _complete(self, parameter: Tensor, pending: set[int]) -> None:
-        """A gradient is final: send the buckets that are whole, in the order that all ranks keep."""
+        """A gradient is final: send the buckets that are whole, in the order all ranks keep."""
         if not self._exchanging:
             return
         pending.discard(id(parameter))

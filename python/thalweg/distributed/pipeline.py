@@ -84,6 +84,7 @@ class Pipeline:
         if micro_batches < 1:
             raise ValueError(f"Pipeline: micro_batches must be at least 1, got {micro_batches}")
         whole = Sequential(*stages)
+        whole.number_modules()  # a dropout mask is a function of the place in the whole
         check_same_model(whole, self.comm)
         broadcast_model(whole, self.comm)
         block = share(len(stages), self.comm.rank, self.comm.size)
@@ -95,7 +96,7 @@ class Pipeline:
 
     def parameters(self) -> Iterator[Parameter]:
         """Those of this rank's stages: what this rank's optimizer updates."""
-        return iter(self.stages.parameters())
+        return self.stages.parameters()
 
     def train(self, mode: bool = True) -> Pipeline:
         self.stages.train(mode)
@@ -181,7 +182,7 @@ class _Batch:
     """One mini-batch on its way through this rank: the micro-batches between their two visits."""
 
     def __init__(self, pipe: Pipeline, channel: Channel, x: Any) -> None:
-        self._stages, self._channel = pipe.stages, channel
+        self._stages, self._channel = list(pipe.stages.children()), channel
         self._rank, last = pipe.comm.rank, pipe.comm.size - 1
         self._is_first, self.is_last = self._rank == 0, self._rank == last
         self._x = as_array(x) if self._is_first else None
@@ -214,10 +215,11 @@ class _Batch:
         offset = generator.sample_offset
         generator.sample_offset = offset + self.parts[i].start
         try:
-            output: Tensor = self._stages(x)
+            for stage in self._stages:
+                x = stage(x)
         finally:
             generator.sample_offset = offset
-        self.outputs[i] = output
+        output = self.outputs[i] = x
         if not self.is_last:
             self._channel.send(output.data, self._rank + 1, ("activation", i))
         return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from thalweg.distributed import Communicator, mpi, world
 
 SHAPES = [(), (0,), (1,), (7,), (3, 5), (257, 3)]

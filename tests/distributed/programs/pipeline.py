@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 import thalweg as tw
 from thalweg import nn
 from thalweg.distributed import Pipeline, world
