@@ -127,7 +127,7 @@ def where(condition: ArrayLike, a: T, b: Any) -> T:
     """a where `condition`, else b."""
     condition = array_of(condition).astype(bool, copy=False)
     chosen, other = operands(a, b)
-    y = np.where(condition, chosen, other)
+    y: Any = np.where(condition, chosen, other)
 
     def backward(dy: T) -> Any:
         kept = _mask(condition, dy)

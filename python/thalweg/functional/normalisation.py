@@ -80,9 +80,9 @@ def batch_norm(
             formula = _batch_norm_formula(eps, axis, fixed)
             return (*differentiate(formula, (x, gamma, beta), dy), None)
         parts = _core.batch_norm_backward(dy.data, data_of(x), data_of(gamma), saved, axis=axis)
-        inputs = (dy, x, gamma, beta, residual)
-        parts = parts if len(parts) == 4 else (*parts, None)
-        return first_order("batch_norm with residual or activation", parts, *inputs)
+        four = parts if residual is not None else (*parts, None)
+        name = "batch_norm with residual or activation"
+        return first_order(name, four, dy, x, gamma, beta, residual)
 
     return record(y, backward, x, gamma, beta, residual), saved
 
