@@ -155,8 +155,9 @@ template <class T>
 THALWEG_RULE ReducedExp<T> reduce_exp(T x) {
   using F = Format<T>;
   const T n = round_to_integer(x * F::kLog2e);
-  const T r = (x - n * F::kLn2High) - n * F::kLn2Low;
-  return {n, r + r * r * exp_quadratic_tail(r)};
+  const T high = x - n * F::kLn2High, low = n * F::kLn2Low, r = high - low;
+  const T lost = (high - r) - low;  // what r rounds away
+  return {n, r + (r * r * exp_quadratic_tail(r) + lost)};
 }
 
 template <class T>
@@ -170,6 +171,13 @@ template <class T>
 THALWEG_RULE T exp(T x) {
   const ReducedExp<T> e = reduce_exp(clamp_exp(x));
   return scale(T(1) + e.tail, e.n);
+}
+
+// The same where the result is a normal number for certain: no clamps, one scaling.
+template <class T>
+THALWEG_RULE T exp_normal(T x) {
+  const ReducedExp<T> e = reduce_exp(x);
+  return (T(1) + e.tail) * power_of_two(e.n);
 }
 
 // exp(x) - 1 without cancellation; the sign of zero stays.
@@ -251,22 +259,31 @@ THALWEG_RULE T log1p(T x) {
 
 // --- hyperbolic tangent, logistic function, error function -----------------------------------
 
-// t = exp(2|x|) - 1: t / (t + 2) near zero, 1 - 2 / (t + 2) where that is closer to one.
+// |x| < 0.55: x + x³ P(x²), minimax (Remez) to 2^-29 and 2^-60. Beyond: 1 - 2 / (exp(2|x|) + 1).
 template <class T>
 THALWEG_RULE T tanh(T x) {
   constexpr T kSaturated = T(sizeof(T) == 4 ? 10 : 20);
-  const T magnitude = abs(x), bounded = magnitude > kSaturated ? kSaturated : magnitude;
-  const bool small = magnitude < T(1);
-  const T t = expm1(bounded + bounded);
-  const T q = (small ? t : T(2)) / (t + T(2));
-  return copysign(small ? q : T(1) - q, x);
+  const T magnitude = abs(x), bounded = magnitude > kSaturated ? kSaturated : magnitude, z = x * x;
+  T p;
+  if constexpr (std::is_same_v<T, float>)
+    p = polynomial(z, -0x1.55554cp-2F, 0x1.110d3cp-3F, -0x1.b92bcap-5F, 0x1.595680p-6F, -0x1.9bb7acp-8F);
+  else
+    p = polynomial(z, -0x1.555555555554fp-2, 0x1.11111111107fbp-3, -0x1.ba1ba1b98248cp-5,
+                   0x1.664f485a6cf7bp-6, -0x1.226e2f32cd2efp-7, 0x1.d6d2a01e21f60p-9,
+                   -0x1.7d900b2d7fe6dp-10, 0x1.348563253208ep-11, -0x1.e9806c924c498p-13,
+                   0x1.5da2463552391p-14, -0x1.477e6553cd522p-16);
+  const T beyond = T(1) - T(2) / (exp_normal(bounded + bounded) + T(1));
+  return copysign(magnitude < T(0.55) ? magnitude + magnitude * z * p : beyond, x);
 }
 
-// 1 / (1 + exp(-x)), from exp(-|x|) so that both tails keep their relative accuracy.
+// 1 / (1 + e) or, for x < 0, e / (1 + e) with e = exp(-|x|), so that both tails keep their relative
+// accuracy. What 1 + e rounds away is made good in the numerator, before that is rounded.
 template <class T>
 THALWEG_RULE T sigmoid(T x) {
-  const T e = exp(-abs(x));
-  return (x < T(0) ? e : T(1)) / (T(1) + e);
+  const ReducedExp<T> r = reduce_exp(clamp_exp(-abs(x)));
+  const T e = scale(T(1) + r.tail, r.n), sum = T(1) + e;
+  const T lost = (e - (sum - T(1))) * (T(1) - T(0.5) * e);
+  return (x < T(0) ? scale(T(1) + (r.tail - lost), r.n) : T(1)) / sum;
 }
 
 // |x| < 1: x + x P(x²). Beyond: 1 - exp(Q(|x|)), where Q approximates log(erfc) with weight erfc.
@@ -279,8 +296,8 @@ THALWEG_RULE T erf(T x) {
   if constexpr (std::is_same_v<T, float>) {
     p = polynomial(z, 0x1.06eba8p-3F, -0x1.81273ep-2F, 0x1.ce2d20p-4F, -0x1.b7fbb6p-6F, 0x1.5419fap-8F,
                    -0x1.a485f8p-11F, 0x1.4ae4c6p-14F);
-    q = polynomial(t, 0x1.8a5700p-13F, -0x1.212c0cp+0F, -0x1.443568p-1F, -0x1.bc1514p-4F, 0x1.9d0300p-6F,
-                   -0x1.138cb8p-8F, 0x1.cec5f0p-12F, -0x1.6bd7d0p-16F);
+    q = polynomial(t, -0x1.72e6bep-12F, -0x1.2085b2p+0F, -0x1.46c584p-1F, -0x1.a60a84p-4F, 0x1.654224p-6F,
+                   -0x1.814cdcp-9F, 0x1.852d4ep-13F);
   } else {
     p = polynomial(z, 0x1.06eba8214db69p-3, -0x1.812746b0379e6p-2, 0x1.ce2f21a042b34p-4,
                    -0x1.b82ce31284f38p-6, 0x1.565bcd0dbd921p-8, -0x1.c02db3db49762p-11,
@@ -295,7 +312,7 @@ THALWEG_RULE T erf(T x) {
                    -0x1.d09760550dfd5p-27, 0x1.178b2099338ddp-30, -0x1.a1edd7997bce5p-35,
                    0x1.247008c4873e6p-40);
   }
-  return magnitude < T(1) ? x + x * p : copysign(T(1) - exp(q), x);
+  return copysign(magnitude < T(1) ? magnitude + magnitude * p : T(1) - exp_normal(q), x);
 }
 
 }  // namespace THALWEG_ISA

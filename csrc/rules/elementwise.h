@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/math.h"
+#include "base/power.h"
 #include "rules/activation.h"
 #include "rules/activation.h"
 
@@ -221,6 +222,12 @@ struct Div {
 };
 
 template <class T>
+struct Pow {
+  static constexpr const char* name = "pow";
+  THALWEG_RULE T operator()(T a, T b) const { return pow(a, b); }
+};
+
+template <class T>
 struct Maximum {
   static constexpr const char* name = "maximum";
   THALWEG_RULE T operator()(T a, T b) const { return maximum(a, b); }
@@ -248,7 +255,7 @@ struct RuleList {
 
 using UnaryRules = RuleList<Copy, Abs, Neg, Sign, Square, Sqrt, Reciprocal, Exp, Log, Erf, Sigmoid,
                             Tanh, Relu, LeakyRelu, Gelu, Softplus>;
-using BinaryRules = RuleList<Add, Sub, Mul, Div, Maximum, Minimum>;
+using BinaryRules = RuleList<Add, Sub, Mul, Div, Pow, Maximum, Minimum>;
 using GradientRules = RuleList<ReluBackward, LeakyReluBackward, SigmoidBackward, TanhBackward,
                                SoftplusBackward, GeluBackward>;
 

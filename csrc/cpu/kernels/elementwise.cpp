@@ -31,10 +31,13 @@ void binary(const T* a, int a_step, const T* b, int b_step, T* y, std::int64_t n
     const T scalar = *b;
 #pragma GCC ivdep
     for (std::int64_t i = 0; i < n; ++i) y[i] = rule(a[i], scalar);
-  } else {
+  } else if (b_step == 1) {
     const T scalar = *a;
 #pragma GCC ivdep
-    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(scalar, b[i * b_step]);
+    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(scalar, b[i]);
+  } else {
+    const T result = rule(*a, *b);
+    for (std::int64_t i = 0; i < n; ++i) y[i] = result;
   }
 }
 
