@@ -1,8 +1,8 @@
-#include <algorithm>
 #include <array>
 #include <type_traits>
 #include <utility>
 
+#include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/gemm_vector.h"
 #include "cpu/kernels/table.h"
 #include "rules/elementwise.h"
@@ -91,18 +91,6 @@ template <class T>
 constexpr auto kTiles = make_tiles<T>(std::make_index_sequence<kTileRows * kTileVectors * 2>{});
 
 template <class T>
-void pack(T* panels, int width, const T* src, std::int64_t row, std::int64_t col, std::int64_t rows,
-          std::int64_t depth) {
-  for (std::int64_t first = 0; first < rows; first += width) {
-    const std::int64_t count = std::min<std::int64_t>(width, rows - first);
-    const T* from = src + first * row;
-    for (std::int64_t k = 0; k < depth; ++k)
-      for (std::int64_t i = 0; i < count; ++i) panels[k * width + i] = from[i * row + k * col];
-    panels += width * depth;
-  }
-}
-
-template <class T>
 void finish(T* c, std::int64_t c_row, int rows, int columns, const T* bias, Activation activation) {
   for (int i = 0; bias && i < rows; ++i)
 #pragma GCC ivdep
@@ -121,7 +109,8 @@ void fill_family(GemmFamily<T>& family) {
   family.tile_columns = kTileVectors * kWidth<T>;
   family.vector = kWidth<T>;
   family.tiles = kTiles<T>.data();
-  family.pack = pack<T>;
+  family.pack_a = pack<T, kTileRows>;
+  family.pack_b = pack<T, kTileVectors * kWidth<T>>;
   family.finish = finish<T>;
 }
 

@@ -40,10 +40,11 @@ struct GemmFamily {
     return tiles[((rows - 1) * vectors + (columns - 1) / vector) * 2 + unit_row];
   }
 
-  // Copies src[i * row + k * col], i < rows, k < depth, into panels of `width` rows, each one stored
-  // k by k: panel[k * width + i]. What lies beyond `rows` in the last panel is left as it is.
-  void (*pack)(T* panels, int width, const T* src, std::int64_t row, std::int64_t col, std::int64_t rows,
-               std::int64_t depth) = nullptr;
+  // Copies src[i * row + k * col], i < rows, k < depth, into panels of tile_rows (A) or tile_columns
+  // (B) rows, each one stored k by k. What lies beyond `rows` in the last panel is undefined.
+  using PackFunction = void (*)(T* panels, const T* src, std::int64_t row, std::int64_t col,
+                                std::int64_t rows, std::int64_t depth);
+  PackFunction pack_a = nullptr, pack_b = nullptr;
 
   // c = activation(c + bias) over a tile; bias may be null.
   void (*finish)(T* c, std::int64_t c_row, int rows, int columns, const T* bias,
