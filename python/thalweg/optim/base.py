@@ -93,6 +93,7 @@ class Optimizer(Evaluation):
     def kernel_options(self, group: Group) -> dict[str, Any]:
         """The group's options under the names of `_core.HYPER_FIELDS`; others are ignored."""
         options = dict(group)
+        options["decoupled"] = group.get("decoupled_weight_decay", False)
         for pair, names in _PAIRS.items():
             if pair in group:
                 options.update(zip(names, group[pair], strict=True))

@@ -66,13 +66,13 @@ class SGD(Optimizer):
         return "momentum" if group["momentum"] else "sgd"
 
     def check(self, group: Group) -> None:
-        super().check(group)
         form = (group["nesterov"], group["momentum_form"])
         if form not in _FORMS:
             raise ValueError(
                 f"SGD: no such momentum: nesterov={form[0]!r} with momentum_form={form[1]!r}; "
                 "nesterov is False, True or 'interim', or momentum_form 'velocity' or 'average'"
             )
+        super().check(group)
         if _FORMS[form] and group["dampening"]:
             raise ValueError("SGD: dampening must be 0 unless momentum has its default form")
         if group["nesterov"] and not group["momentum"]:
@@ -80,7 +80,7 @@ class SGD(Optimizer):
 
     def kernel_options(self, group: Group) -> dict[str, Any]:
         form = _FORMS[group["nesterov"], group["momentum_form"]]
-        return super().kernel_options(group) | {"form": form}
+        return super().kernel_options(group) | {"form": form, "decoupled": group["decoupled"]}
 
     def _iterates(self) -> list[Array]:
         """The parameters with interim groups stepped back from the look-ahead point."""

@@ -1,0 +1,133 @@
+"""The table that drives all optimizer tests: a class, its reference, the options to go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from reference import optim as reference
+from thalweg import optim
+
+Options = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """shared: variants that torch.optim has under the same names; own: variants that it lacks.
+    fixed: what the class means and its reference must be told."""
+
+    make: type[optim.Optimizer]
+    reference: Callable[..., Any]
+    shared: list[Options]
+    own: list[Options] = []
+    fixed: Options = {}
+
+
+L2 = {"weight_decay": 0.1}
+ROWS = [
+    Row(
+        optim.SGD,
+        reference.sgd,
+        shared=[
+            {"lr": 0.1},
+            {"lr": 0.1, **L2},
+            {"lr": 0.1, "maximize": True, **L2},
+            {"lr": 0.1, "momentum": 0.9},
+            {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, **L2},
+            {"lr": 0.1, "momentum": 0.9, "nesterov": True, **L2},
+        ],
+        own=[
+            {"lr": 0.1, "momentum": 0.9, "nesterov": "interim"},
+            {"lr": 0.1, "momentum": 0.9, "momentum_form": "velocity", **L2},
+            {"lr": 0.1, "momentum": 0.9, "momentum_form": "average"},
+            {"lr": 0.1, "momentum": 0.9, "decoupled": True, **L2},
+        ],
+    ),
+    Row(
+        optim.Adagrad,
+        reference.adagrad,
+        shared=[{}, {"lr": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.5, **L2}],
+    ),
+    Row(
+        optim.Adadelta,
+        reference.adadelta,
+        shared=[{}, {"lr": 0.5, "rho": 0.8, "eps": 1e-4, **L2}, {"maximize": True}],
+    ),
+    Row(
+        optim.RMSprop,
+        reference.rmsprop,
+        shared=[
+            {},
+            {"alpha": 0.9, **L2},
+            {"momentum": 0.9},
+            {"centered": True, **L2},
+            {"centered": True, "momentum": 0.5},
+        ],
+        own=[{"eps_inside": True, "eps": 1e-6}, {"eps_inside": True, "centered": True}],
+    ),
+    Row(
+        optim.Adam,
+        reference.adam,
+        shared=[{}, {"lr": 0.1, "betas": (0.8, 0.9), **L2}, {"amsgrad": True}, {"maximize": True}],
+    ),
+    Row(
+        optim.AdamW,
+        reference.adam,
+        shared=[{}, {"lr": 0.1, "weight_decay": 0.3, "amsgrad": True}],
+        fixed={"decoupled": True, "weight_decay": 1e-2},
+    ),
+    Row(
+        optim.Adamax,
+        reference.adamax,
+        shared=[{}, {"lr": 0.1, "betas": (0.8, 0.9), **L2}, {"maximize": True}],
+    ),
+    Row(
+        optim.NAdam,
+        reference.nadam,
+        shared=[
+            {},
+            {"momentum_decay": 0.1, **L2},
+            {"decoupled_weight_decay": True, **L2},
+        ],
+    ),
+    Row(
+        optim.RAdam,
+        reference.radam,
+        shared=[{}, {"betas": (0.8, 0.9), **L2}, {"decoupled_weight_decay": True, **L2}],
+    ),
+    Row(
+        optim.Rprop,
+        reference.rprop,
+        shared=[{}, {"lr": 0.1, "etas": (0.4, 1.5), "step_sizes": (1e-3, 0.2)}, {"maximize": True}],
+    ),
+    Row(
+        optim.Lion,
+        reference.lion,
+        shared=[],
+        own=[{}, {"lr": 0.01, "betas": (0.8, 0.9), **L2}, {"maximize": True}],
+        fixed={"decoupled": True},
+    ),
+]
+
+
+def variants(shared_only: bool = False) -> list[Any]:
+    """One pytest parameter `(row, options)` for each variant of each row."""
+
+    def name(row: Row, options: Options) -> str:
+        return f"{row.make.__name__}({','.join(f'{k}={v}' for k, v in options.items())})"
+
+    return [
+        pytest.param(row, options, id=name(row, options))
+        for row in ROWS
+        for options in (row.shared if shared_only else row.shared + row.own)
+    ]
+
+
+def reference_options(row: Row, options: Options) -> Options:
+    """Options of the class as `reference.update` wants them: complete and with one name each."""
+    merged = {**row.fixed, **options}
+    if "decoupled_weight_decay" in merged:
+        merged["decoupled"] = merged.pop("decoupled_weight_decay")
+    merged.setdefault("lr", row.reference.__kwdefaults__.get("lr"))
+    return merged
