@@ -48,7 +48,7 @@ def test_ranks_follow_the_trajectory_of_one(results, ranks, case):
     )
     for key in one:
         if key.startswith(case):
-            np.testing.assert_allclose(many[key], one[key], rtol=1e-3, atol=1e-4, err_msg=key)
+            np.testing.assert_allclose(many[key], one[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
 def test_trajectories_have_somewhere_to_go(results):

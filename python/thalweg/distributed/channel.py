@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from ..backend import FLOATS, Array, aligned_empty
@@ -11,6 +13,14 @@ _HEADER_ELEMENTS = 16  # index of the dtype, number of axes, shape
 _KEPT_SHAPES = 4
 
 Key = tuple[str, int]  # what it is, number of the micro-batch
+
+
+@dataclass
+class _Shapes:
+    """What is agreed for one batch shape: keys that the receiver knows, buffers to receive in."""
+
+    announced: set[Key] = field(default_factory=set)
+    buffers: dict[Key, Array] = field(default_factory=dict)
 
 
 class Channel:
@@ -24,8 +34,8 @@ class Channel:
 
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
-        self._tables: dict[tuple[int, ...], dict[Key, Array]] = {}
-        self._known: dict[Key, Array] = {}
+        self._kept: dict[tuple[int, ...], _Shapes] = {}
+        self._shapes = _Shapes()
         self._sending: list[Request] = []
 
     def begin(self, x: Array | None) -> tuple[int, ...]:
@@ -34,28 +44,28 @@ class Channel:
         if x is not None and self.comm.rank == 0:
             header[1 : 2 + x.ndim] = x.ndim, *x.shape
         _, shape = _parse(self.comm.broadcast(header))
-        self._known = self._tables.pop(shape, {})
-        self._tables[shape] = self._known
-        if len(self._tables) > _KEPT_SHAPES:
-            del self._tables[next(iter(self._tables))]
+        self._shapes = self._kept[shape] = self._kept.pop(shape, _Shapes())
+        if len(self._kept) > _KEPT_SHAPES:
+            del self._kept[next(iter(self._kept))]
         return shape
 
     def send(self, array: Array, dest: int, key: Key) -> None:
         """Start to send `array`, which must not change before `finish`."""
-        if key not in self._known:
+        if key not in self._shapes.announced:
+            self._shapes.announced.add(key)
             header = np.zeros(_HEADER_ELEMENTS, np.int64)
             header[: 2 + array.ndim] = FLOATS.index(array.dtype), array.ndim, *array.shape
-            self._known[key] = header
             self._sending.append(self.comm.isend(header, dest))
         self._sending.append(self.comm.isend(np.ascontiguousarray(array), dest))
 
     def recv(self, source: int, key: Key) -> Array:
         """The next array from `source`, in a buffer that the same key reuses in later batches."""
-        if key not in self._known:
+        buffers = self._shapes.buffers
+        if key not in buffers:
             header = self.comm.recv(np.empty(_HEADER_ELEMENTS, np.int64), source)
             dtype, shape = _parse(header)
-            self._known[key] = aligned_empty(shape, FLOATS[dtype])
-        return self.comm.recv(self._known[key], source)
+            buffers[key] = aligned_empty(shape, FLOATS[dtype])
+        return self.comm.recv(buffers[key], source)
 
     def finish(self) -> None:
         """Wait until everything sent has left."""

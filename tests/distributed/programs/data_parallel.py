@@ -33,12 +33,13 @@ class Training:
 
 
 def normalised():
+    """No bias before BatchNorm: its gradient is zero, and Adam makes steps of the rounding."""
     return nn.Sequential(
-        nn.Linear(FEATURES, 32),
+        nn.Linear(FEATURES, 32, bias=False),
         nn.BatchNorm1d(32),
         nn.ReLU(),
         nn.Dropout(0.3),
-        nn.Linear(32, 16),
+        nn.Linear(32, 16, bias=False),
         nn.BatchNorm1d(16),
         nn.Sigmoid(),
         nn.Linear(16, CLASSES),
