@@ -1,1 +1,291 @@
+#include "ops/norm.h"
 
+#include <cmath>
+#include <vector>
+
+#include "cpu/norm.h"
+#include "plan/launch.h"
+
+namespace thalweg::ops {
+namespace {
+
+using Optional = std::optional<View>;
+
+// --- checks ----------------------------------------------------------------------------------
+
+std::int64_t count_per_channel(const View& x, int axis) {
+  std::int64_t n = 1;
+  for (int i = 0; i < x.rank; ++i)
+    if (i != axis) n *= x.shape[i];
+  return n;
+}
+
+void check_vector(const char* op, const char* name, const Optional& v, const View& x, int axis) {
+  if (!v) return;
+  check_same_dtype(op, name, *v, "x", x);
+  check_length(op, name, *v, x.shape[axis]);
+}
+
+// Statistics come in double, or in the dtype of x.
+void check_statistic(const char* op, const char* name, const View& v, const View& x, int axis) {
+  if (v.dtype != DType::f64) check_same_dtype(op, name, v, "x", x);
+  check_length(op, name, v, x.shape[axis]);
+}
+
+void check_like_x(const char* op, const char* name, const View& v, const View& x) {
+  check_same_dtype(op, name, v, "x", x);
+  check_same_shape(op, name, v, "x", x);
+}
+
+void check_activation(const char* op, Activation activation) {
+  if (activation == Activation::gelu)
+    fail<ValueError>(op, ": activation 'gelu' cannot be fused, its gradient needs its input; apply it to y");
+}
+
+void check_inputs(const char* op, const BatchNormInputs& in, int axis, Activation activation) {
+  check_float(op, "x", in.x);
+  check_vector(op, "gamma", in.gamma, in.x, axis);
+  check_vector(op, "beta", in.beta, in.x, axis);
+  if (in.residual) check_like_x(op, "residual", *in.residual, in.x);
+  check_activation(op, activation);
+}
+
+void check_running(const char* op, const BatchNormInputs& in, const Optional& mean, const Optional& var,
+                   const BatchNormOptions& options) {
+  if (mean.has_value() != var.has_value())
+    fail<ValueError>(op, ": running_mean and running_var go together, one of them is None");
+  check_vector(op, "running_mean", mean, in.x, options.axis);
+  check_vector(op, "running_var", var, in.x, options.axis);
+  if (!options.training && !mean)
+    fail<ValueError>(op, ": evaluation needs running_mean and running_var, got None");
+  if (!options.training || !mean) return;
+  const struct {
+    const char* name;
+    const Optional& view;
+  } outputs[] = {{"running_mean", mean}, {"running_var", var}},
+    inputs[] = {{"x", in.x}, {"gamma", in.gamma}, {"beta", in.beta}, {"residual", in.residual}};
+  for (const auto& output : outputs) {
+    check_output(op, output.name, *output.view);
+    for (const auto& input : inputs)
+      if (input.view && overlaps(*output.view, *input.view))
+        fail<ValueError>(op, ": ", output.name, " shares memory with ", input.name, "; pass a copy");
+  }
+  if (overlaps(*mean, *var)) fail<ValueError>(op, ": running_mean shares memory with running_var; pass a copy");
+}
+
+void check_numbers(const char* op, const BatchNormInputs& in, const BatchNormOptions& options) {
+  if (!(options.eps >= 0 && std::isfinite(options.eps)))
+    fail<ValueError>(op, ": eps must be at least 0 and finite, got ", options.eps);
+  if (!(options.momentum >= 0 && options.momentum <= 1))
+    fail<ValueError>(op, ": momentum must be in [0, 1], got ", options.momentum);
+  if (options.training && count_per_channel(in.x, options.axis) == 1)
+    fail<ValueError>(op, ": training needs more than one element per channel, x has shape ", Shape{in.x},
+                     " and axis ", options.axis, " holds the channels");
+}
+
+// --- channel vectors -------------------------------------------------------------------------
+
+std::vector<double> doubles(const View& v) {
+  std::vector<double> values(static_cast<std::size_t>(v.shape[0]));
+  for (std::int64_t i = 0; i < v.shape[0]; ++i) {
+    const std::int64_t at = i * v.strides[0];
+    values[static_cast<std::size_t>(i)] =
+        v.dtype == DType::f64 ? v.as<const double>()[at] : static_cast<double>(v.as<const float>()[at]);
+  }
+  return values;
+}
+
+// out = (1 - weight) out + weight value
+void move_towards(const View& out, const double* values, double factor, double weight) {
+  with_float_type(out.dtype, [&]<class T>(T) {
+    for (std::int64_t c = 0; c < out.shape[0]; ++c) {
+      T& slot = out.as<T>()[c * out.strides[0]];
+      slot = static_cast<T>((1 - weight) * static_cast<double>(slot) + weight * (factor * values[c]));
+    }
+  });
+}
+
+void store(const View& out, const double* values) {
+  with_float_type(out.dtype, [&]<class T>(T) {
+    for (std::int64_t c = 0; c < out.shape[0]; ++c) out.as<T>()[c] = static_cast<T>(values[c]);
+  });
+}
+
+// --- launches --------------------------------------------------------------------------------
+
+double bytes_of(const Optional& v) { return v ? v->bytes() : 0; }
+double elements_of(const View& v) { return static_cast<double>(v.elements()); }
+
+struct TrainLaunch {
+  static constexpr const char* kName = "batch_norm_train";
+  cpu::BatchNormArguments arguments;
+  Optional running_mean, running_var;
+  double momentum, eps;
+  View mean, rstd;
+
+  double flops() const { return 8 * elements_of(arguments.x); }
+  double bytes() const {
+    return 2 * arguments.x.bytes() + arguments.y.bytes() + bytes_of(arguments.residual);
+  }
+  void run() const {
+    std::vector<double> m2(static_cast<std::size_t>(mean.shape[0]));
+    cpu::batch_norm_train(arguments, eps, mean.as<double>(), m2.data(), rstd.as<double>());
+    const auto n = static_cast<double>(count_per_channel(arguments.x, arguments.axis));
+    if (!running_mean || n == 0) return;
+    move_towards(*running_mean, mean.as<const double>(), 1, momentum);
+    move_towards(*running_var, m2.data(), 1 / (n - 1), momentum);
+  }
+};
+
+struct ApplyLaunch {
+  static constexpr const char* kName = "batch_norm_apply";
+  cpu::BatchNormArguments arguments;
+  View mean, rstd;
+
+  double flops() const { return 3 * elements_of(arguments.x); }
+  double bytes() const { return arguments.x.bytes() + arguments.y.bytes() + bytes_of(arguments.residual); }
+  void run() const { cpu::batch_norm_apply(arguments, doubles(mean).data(), doubles(rstd).data()); }
+};
+
+struct StatisticsLaunch {
+  static constexpr const char* kName = "batch_norm_statistics";
+  View x;
+  int axis;
+  View mean, m2;
+
+  double flops() const { return 4 * elements_of(x); }
+  double bytes() const { return x.bytes(); }
+  void run() const { cpu::batch_norm_statistics(x, axis, mean.as<double>(), m2.as<double>()); }
+};
+
+struct BackwardLaunch {
+  static constexpr const char* kName = "batch_norm_backward";
+  cpu::BatchNormGradient arguments;
+  View mean, rstd;
+  double n;
+  View dgamma, dbeta;
+
+  double flops() const { return 10 * elements_of(arguments.x); }
+  double bytes() const {
+    return 2 * (arguments.dy.bytes() + arguments.x.bytes()) + arguments.dx.bytes() +
+           bytes_of(arguments.y) + bytes_of(arguments.dresidual);
+  }
+  void run() const {
+    const std::vector<double> centers = doubles(mean), scales = doubles(rstd);
+    std::vector<double> sum_dy(centers.size()), sum_dy_xhat(centers.size());
+    cpu::batch_norm_backward(arguments, centers.data(), scales.data(), n, sum_dy.data(), sum_dy_xhat.data());
+    store(dgamma, sum_dy_xhat.data());
+    store(dbeta, sum_dy.data());
+  }
+};
+
+struct BackwardSumsLaunch {
+  static constexpr const char* kName = "batch_norm_backward_sums";
+  View dy, x, mean, rstd;
+  int axis;
+  View sum_dy, sum_dy_xhat;
+
+  double flops() const { return 4 * elements_of(x); }
+  double bytes() const { return dy.bytes() + x.bytes(); }
+  void run() const {
+    cpu::batch_norm_backward_sums(dy, x, axis, doubles(mean).data(), doubles(rstd).data(), sum_dy.as<double>(),
+                                  sum_dy_xhat.as<double>());
+  }
+};
+
+struct BackwardApplyLaunch {
+  static constexpr const char* kName = "batch_norm_backward_apply";
+  cpu::BatchNormGradient arguments;
+  View mean, rstd;
+  BatchNormSums sums;
+
+  double flops() const { return 6 * elements_of(arguments.x); }
+  double bytes() const { return arguments.dy.bytes() + arguments.x.bytes() + arguments.dx.bytes(); }
+  void run() const {
+    cpu::batch_norm_backward_apply(arguments, doubles(mean).data(), doubles(rstd).data(),
+                                   doubles(sums.dy).data(), doubles(sums.dy_xhat).data(),
+                                   static_cast<double>(sums.n));
+  }
+};
+
+// Fixed statistics as mean and 1 / sqrt(var + eps).
+void prepare_fixed(const View& running_mean, const View& running_var, double eps, const View& mean,
+                   const View& rstd) {
+  store(mean, doubles(running_mean).data());
+  std::vector<double> variances = doubles(running_var);
+  for (double& v : variances) v = 1 / std::sqrt(v + eps);
+  store(rstd, variances.data());
+}
+
+}  // namespace
+
+void batch_norm(const BatchNormInputs& in, const Optional& running_mean, const Optional& running_var,
+                const BatchNormOptions& options, const View& y, const View& mean, const View& rstd) {
+  constexpr const char* op = "batch_norm";
+  check_inputs(op, in, options.axis, options.activation);
+  check_running(op, in, running_mean, running_var, options);
+  check_numbers(op, in, options);
+  const cpu::BatchNormArguments arguments{in.x,    y,           options.axis,      in.gamma,
+                                          in.beta, in.residual, options.activation};
+  if (options.training)
+    return launch(
+        TrainLaunch{arguments, running_mean, running_var, options.momentum, options.eps, mean, rstd});
+  prepare_fixed(*running_mean, *running_var, options.eps, mean, rstd);
+  launch(ApplyLaunch{arguments, mean, rstd});
+}
+
+void batch_norm_backward(const View& dy, const View& x, const Optional& gamma, const BatchNormSaved& saved,
+                         int axis, const BatchNormGradients& out) {
+  constexpr const char* op = "batch_norm_backward";
+  check_float(op, "x", x);
+  check_like_x(op, "dy", dy, x);
+  check_vector(op, "gamma", gamma, x, axis);
+  check_statistic(op, "saved mean", saved.mean, x, axis);
+  check_statistic(op, "saved rstd", saved.rstd, x, axis);
+  if (saved.y) check_like_x(op, "saved y", *saved.y, x);
+  const double n = saved.training ? static_cast<double>(count_per_channel(x, axis)) : 0;
+  launch(BackwardLaunch{{dy, x, axis, gamma, saved.activation, saved.y, out.dx, out.dresidual},
+                        saved.mean, saved.rstd, n, out.dgamma, out.dbeta});
+}
+
+std::int64_t batch_norm_statistics(const View& x, int axis, const View& mean, const View& m2) {
+  check_float("batch_norm_statistics", "x", x);
+  launch(StatisticsLaunch{x, axis, mean, m2});
+  return count_per_channel(x, axis);
+}
+
+void batch_norm_apply(const BatchNormInputs& in, const View& mean, const View& rstd, int axis,
+                      Activation activation, const View& y) {
+  constexpr const char* op = "batch_norm_apply";
+  check_inputs(op, in, axis, activation);
+  check_statistic(op, "mean", mean, in.x, axis);
+  check_statistic(op, "rstd", rstd, in.x, axis);
+  launch(ApplyLaunch{{in.x, y, axis, in.gamma, in.beta, in.residual, activation}, mean, rstd});
+}
+
+void batch_norm_backward_sums(const View& dy, const View& x, const View& mean, const View& rstd, int axis,
+                              const View& sum_dy, const View& sum_dy_xhat) {
+  constexpr const char* op = "batch_norm_backward_sums";
+  check_float(op, "x", x);
+  check_like_x(op, "dy", dy, x);
+  check_statistic(op, "mean", mean, x, axis);
+  check_statistic(op, "rstd", rstd, x, axis);
+  launch(BackwardSumsLaunch{dy, x, mean, rstd, axis, sum_dy, sum_dy_xhat});
+}
+
+void batch_norm_backward_apply(const View& dy, const View& x, const Optional& gamma, const View& mean,
+                               const View& rstd, const BatchNormSums& sums, int axis, const View& dx) {
+  constexpr const char* op = "batch_norm_backward_apply";
+  check_float(op, "x", x);
+  check_like_x(op, "dy", dy, x);
+  check_vector(op, "gamma", gamma, x, axis);
+  check_statistic(op, "mean", mean, x, axis);
+  check_statistic(op, "rstd", rstd, x, axis);
+  check_statistic(op, "sum_dy", sums.dy, x, axis);
+  check_statistic(op, "sum_dy_xhat", sums.dy_xhat, x, axis);
+  if (sums.n < 1 && x.elements() != 0)
+    fail<ValueError>(op, ": n must be the number of elements per channel over all ranks, got ", sums.n);
+  launch(BackwardApplyLaunch{{dy, x, axis, gamma, Activation::identity, {}, dx, {}}, mean, rstd, sums});
+}
+
+}  // namespace thalweg::ops

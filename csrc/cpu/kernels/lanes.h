@@ -70,6 +70,15 @@ THALWEG_RULE Lanes combine(const F& f, const More&... lanes) {
   return result;
 }
 
+// Pairwise, neighbours first, like every other merge of the tree.
+template <class Rule>
+THALWEG_RULE double fold(const Lanes& lanes) {
+  double lane[kTreeLanes];
+  std::memcpy(lane, &lanes, sizeof lane);
+  merge_pairwise(lane, kTreeLanes, [](double a, double b) { return Rule::merge(a, b); });
+  return lane[0];
+}
+
 // Rule-merges map(x[i]…) over one tree block: i < n <= kTreeBlock. `map` takes vectors and scalars.
 template <class Rule, class Map, class... T>
 THALWEG_RULE double reduce_block(std::int64_t n, const Map& map, const T*... x) {
@@ -81,8 +90,7 @@ THALWEG_RULE double reduce_block(std::int64_t n, const Map& map, const T*... x) 
   double lane[kTreeLanes];
   std::memcpy(lane, &lanes, sizeof lane);
   for (int j = 0; i + j < n; ++j) lane[j] = Rule::merge(lane[j], map(static_cast<double>(x[i + j])...));
-  merge_pairwise(lane, kTreeLanes, [](double a, double b) { return Rule::merge(a, b); });
-  return lane[0];
+  return fold<Rule>(Lanes::load(lane));
 }
 
 // The same over any number of blocks. Equal runs of blocks merge as soon as they are complete, the
