@@ -1,8 +1,9 @@
 """Derivatives by finite differences, to hold the recorded ones against.
 
-The five-point stencil (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h has an error of h^4 f'''''/30
-from the formula and about 2e-16 |f| / h from rounding. At h = 1e-3 both are near 1e-13 for functions
-of order 1, which leaves the required 1e-6 a margin of a million. Inputs stay 2h away from kinks.
+The five-point stencil (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h has an error of h^4/30
+times the fifth derivative from the formula and about 2e-16 |f| / h from rounding. At h = 1e-3 both
+are near 1e-13 for functions of order 1, which leaves the required 1e-6 a margin of a million.
+Inputs stay 2h away from kinks.
 """
 
 from __future__ import annotations

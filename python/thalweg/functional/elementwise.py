@@ -83,11 +83,15 @@ def pow(a: T, b: Any) -> T:
         if needs_grad(a):
             da = sum_to(mul(dy, mul(pow(a, sub(b, 1)), b)), _shape(a))
         if needs_grad(b):
-            base = array_of(a) if isinstance(a, SCALARS) else add(a, _mask(array_of(a) == 0, a))
+            base: Any = operands(a, b)[0] if isinstance(a, SCALARS) else _one_where_zero(a)
             db = sum_to(mul(dy, mul(y, log(base))), _shape(b))
         return da, db
 
     return record(_core.pow(*operands(a, b)), backward, a, b, keep_output=True)
+
+
+def _one_where_zero(x: T) -> T:
+    return add(x, _mask(array_of(x) == 0, x))
 
 
 def _power(a: T, exponent: Any) -> T:
