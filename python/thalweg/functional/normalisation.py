@@ -160,7 +160,8 @@ def sync_batch_norm(
         dx = _core.batch_norm_backward_apply(
             dy.data, data_of(x), data_of(gamma), center, rstd, sum_dy, sum_dy_xhat, n, axis=axis
         )
-        return first_order("sync_batch_norm", (dx, local[1], local[0]), dy, x, gamma, beta)
+        dbeta, dgamma = (part.astype(dtype) for part in local)
+        return first_order("sync_batch_norm", (dx, dgamma, dbeta), dy, x, gamma, beta)
 
     return record(y, backward, x, gamma, beta)
 
