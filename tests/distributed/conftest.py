@@ -40,14 +40,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def launch() -> Launch:
     """launch(ranks, program, *args): a finished job; plain Python without mpirun for 0 ranks.
 
-    Fails with the job's output where its exit status is not 0, unless `check=False`.
+    `program` is a file of programs/ or the name of a module. Fails with the job's output where its
+    exit status is not 0, unless `check=False`.
     """
     mpirun = find_mpirun()
 
     def run(
         ranks: int, program: str, *args: object, check: bool = True, timeout: float = 60, **env: str
     ) -> Job:
-        command = [sys.executable, "-W", "error", str(PROGRAMS / program), *map(str, args)]
+        target = [str(PROGRAMS / program)] if program.endswith(".py") else ["-m", program]
+        command = [sys.executable, "-W", "error", *target, *map(str, args)]
         if ranks:
             if mpirun is None:
                 pytest.skip("mpirun is missing: neither beside the interpreter nor on PATH")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import numpy as np
@@ -56,6 +57,34 @@ def test_trajectories_have_somewhere_to_go(results):
     for case in CASES:
         losses = results(0)[f"{case}/losses"]
         assert np.ptp(losses) > 0.05, case
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_trainer_follows_the_trajectory_of_one(launch, tmp_path, ranks):
+    results = []
+    for count in (0, ranks):
+        launch(count, "trainer.py", tmp_path / f"{count}.npz")
+        results.append(dict(np.load(tmp_path / f"{count}.npz")))
+    one, many = results
+    for key in one:
+        tolerance = TOLERANCE if key.endswith("loss") else 1e-4
+        np.testing.assert_allclose(many[key], one[key], rtol=tolerance, atol=1e-6, err_msg=key)
+
+
+def test_command_line_follows_the_trajectory_of_one(launch, tmp_path):
+    """The job of `make demo`, three epochs of it: mpirun -n 2 thalweg train digits."""
+    pytest.importorskip("sklearn", reason="scikit-learn, which carries the digits, is missing")
+    curves = []
+    for ranks in (0, 2):
+        run = tmp_path / str(ranks)
+        launch(ranks, "thalweg", "train", "digits", "--epochs", 3, "--output", run)
+        with (run / "metrics.csv").open(newline="") as file:
+            curves.append(list(csv.DictReader(file)))
+    one, many = curves
+    assert len(one) == len(many) == 3
+    for ours, theirs in zip(many, one, strict=True):
+        for name in ("train_loss", "val_loss", "val_accuracy"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=TOLERANCE), name
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 7, 64])

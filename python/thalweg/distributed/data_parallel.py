@@ -16,6 +16,7 @@ of unequal shares).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,10 +120,8 @@ class DataParallel:
     def _listen(self) -> None:
         for bucket in self._buckets:
             for parameter in bucket.parameters:
-                pending = bucket.pending
-                parameter.register_post_accumulate_grad_hook(
-                    lambda p, pending=pending: self._complete(p, pending)
-                )
+                hook = functools.partial(self._complete, bucket.pending)
+                parameter.register_post_accumulate_grad_hook(hook)
 
     def backward(self, loss: Tensor, share: float, *, sync: bool = True) -> None:
         """Add this rank's part of the gradient, and start to sum it over ranks.
@@ -150,7 +149,7 @@ class DataParallel:
             bucket.pending.update(map(id, bucket.parameters))
         loss.backward(np.asarray(share, loss.dtype))
 
-    def _complete(self, parameter: Tensor, pending: set[int]) -> None:
+    def _complete(self, pending: set[int], parameter: Tensor) -> None:
         """A gradient is final: send the buckets that are whole, in the order all ranks keep."""
         if not self._exchanging:
             return
@@ -198,8 +197,9 @@ class DataParallel:
 
 def check_same_model(model: Module, comm: Communicator) -> None:
     """Raise ValueError on every rank unless all have the same names, shapes and dtypes."""
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    mine = [f"{name} {value.dtype}{list(value.shape)}" for name, value in named.items()]
+    arrays = {name: parameter.data for name, parameter in model.named_parameters()}
+    arrays |= dict(model.named_buffers())
+    mine = [f"{name} {array.dtype}{list(array.shape)}" for name, array in arrays.items()]
     lists = comm.allgather(mine)
     for rank, other in enumerate(lists):
         if other != lists[0]:

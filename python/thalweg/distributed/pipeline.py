@@ -202,7 +202,8 @@ class _Batch:
 
     def weight(self, i: int) -> float:
         """The part of the batch that micro-batch i is."""
-        return (self.parts[i].stop - self.parts[i].start) / self.samples
+        part = self.parts[i]
+        return float((part.stop - part.start) / self.samples)
 
     def forward(self, i: int) -> Tensor:
         """Take micro-batch i through this rank's stages and on to the next rank."""
