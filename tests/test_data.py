@@ -177,7 +177,7 @@ def test_bad_cifar10_is_refused_by_name(tmp_path: Path, content: bytes, message:
 
 
 def test_a_folder_without_cifar10_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="data_batch_1.bin"):
+    with pytest.raises(FileNotFoundError, match=r"data_batch_1.bin"):
         cifar10(tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_a_truncated_npz_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, x=X, y=Y)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match="a.npz: expected an .npz archive"):
+    with pytest.raises(DataError, match=r"a.npz: expected an .npz archive"):
         read_npz(path)
 
 
@@ -249,7 +249,7 @@ def test_a_flipped_bit_in_an_npz_is_found(tmp_path: Path) -> None:
 
 
 def test_a_missing_npz_and_a_bare_array_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none.npz"):
+    with pytest.raises(FileNotFoundError, match=r"none.npz"):
         npz(tmp_path / "none.npz")
     np.save(tmp_path / "a.npy", X)
     with pytest.raises(DataError, match="another format"):

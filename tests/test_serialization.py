@@ -78,7 +78,10 @@ def example() -> dict[str, Any]:
             "0.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
             "1.num_batches_tracked": np.array(7),
         },
-        "optimizer": {"state": {0: {"exp_avg": np.ones((2, 3)), "step": 5.0}}, "betas": (0.9, 0.99)},
+        "optimizer": {
+            "state": {0: {"exp_avg": np.ones((2, 3)), "step": 5.0}},
+            "betas": (0.9, 0.99),
+        },
         "epoch": 3,
         "best": float("inf"),
         "note": 'Lößchen "quoted"',
@@ -214,7 +217,7 @@ def test_the_damaged_tensor_is_named(path: Path) -> None:
     damaged = content.replace(np.float32(5).tobytes(), np.float32(6).tobytes())
     assert damaged != content
     path.write_bytes(damaged)
-    with pytest.raises(CheckpointError, match="tensor '0.weight' is damaged, expected SHA-256"):
+    with pytest.raises(CheckpointError, match=r"tensor '0.weight' is damaged, expected SHA-256"):
         load(path)
 
 
@@ -222,7 +225,7 @@ def test_another_programs_file_is_told_apart(path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"w": np.ones(2)}, path)
-    with pytest.raises(CheckpointError, match="not thalweg's .*safetensors.numpy.load_file"):
+    with pytest.raises(CheckpointError, match=r"not thalweg's .*safetensors.numpy.load_file"):
         load(path)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import thalweg as tw
 from thalweg.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, Progress, checkpoints
 from thalweg.data import ArrayDataset, DataLoader
@@ -329,17 +330,16 @@ STOPS: dict[str, tuple[EarlyStopping, list[float], int, int]] = {
 def test_early_stopping_ends_at_the_validation_minimum(
     stop: EarlyStopping, losses: list[float], trained: int, best: int
 ) -> None:
+    taken: list[dict[str, np.ndarray]] = []
+
     class Snapshots(Callback):
-        taken: list[dict[str, np.ndarray]] = []
-
         def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-            self.taken = [*self.taken, weights(trainer)]
+            taken.append(weights(trainer))
 
-    snapshots = Snapshots()
-    run = scripted(trainer(stop, snapshots), losses)
+    run = scripted(trainer(stop, Snapshots()), losses)
     run.fit(TRAIN, VALIDATION, epochs=len(losses))
     assert run.epoch == trained and stop.best_epoch == best
-    assert_same_weights(weights(run), snapshots.taken[best - 1])
+    assert_same_weights(weights(run), taken[best - 1])
 
 
 def test_a_run_that_stopped_stays_stopped_when_restored(tmp_path: Path) -> None:

@@ -148,13 +148,19 @@ def load_newest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """The state in the newest whole checkpoint; each damaged one before it is a warning."""
     found = checkpoints(directory)
     for path in found:
-        try:
-            return load(path)
-        except CheckpointError as error:
-            warnings.warn(f"skipped a damaged checkpoint: {error}", RuntimeWarning, stacklevel=2)
+        if (state := _load_whole(path)) is not None:
+            return state
     raise CheckpointError(
         f"{directory}: expected a whole checkpoint, found {len(found)} files, none of them whole"
     )
+
+
+def _load_whole(path: Path) -> dict[str, Any] | None:
+    try:
+        return load(path)
+    except CheckpointError as error:
+        warnings.warn(f"skipped a damaged checkpoint: {error}", RuntimeWarning, stacklevel=3)
+        return None
 
 
 class CSVLogger(Callback):

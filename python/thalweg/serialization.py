@@ -185,7 +185,7 @@ def _put_together(value: Any, tensors: Mapping[str, Array]) -> Any:
 
 
 def _bytes_of(array: Array) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _header(skeleton: dict[str, Any], tensors: dict[str, Array]) -> bytes:

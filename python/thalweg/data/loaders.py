@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..backend import Array
 from .arrays import ArrayDataset
-from .samplers import SAMPLERS, InOrder, Sampler
+from .samplers import SAMPLERS, InOrder
 
 
 class Ranked(Protocol):
@@ -82,7 +82,7 @@ class DataLoader:
         self.dataset = dataset
         self.rank, self.size = (comm.rank, comm.size) if comm is not None else (0, 1)
         sampler = SAMPLERS[mode] if shuffle else InOrder
-        self.sampler: Sampler = sampler(len(dataset), batch_size, seed, drop_last)
+        self.sampler = sampler(len(dataset), batch_size, seed, drop_last)
         self.epoch = 0
         self.global_count = 0
         self.sample_offset = 0

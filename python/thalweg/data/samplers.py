@@ -6,7 +6,7 @@ and the epoch, so that every number of ranks trains on the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -68,4 +68,7 @@ class PermutedBatches(_Blocks):
         return (index[self.block(k)] for k in self.permutation(self.count, epoch))
 
 
-SAMPLERS = {"samples": PermutedSamples, "batches": PermutedBatches}
+SAMPLERS: dict[str, Callable[[int, int, int, bool], Sampler]] = {
+    "samples": PermutedSamples,
+    "batches": PermutedBatches,
+}

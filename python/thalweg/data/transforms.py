@@ -48,7 +48,8 @@ class Standardise:
         """`x` standardised, same shape and dtype."""
         if not hasattr(self, "mean"):
             raise RuntimeError("Standardise: call fit(x) on the training samples first")
-        return (x - self.mean.astype(x.dtype)) / self.std.astype(x.dtype)
+        scaled: Array = (x - self.mean.astype(x.dtype)) / self.std.astype(x.dtype)
+        return scaled
 
     def state_dict(self) -> dict[str, Any]:
         """The fitted numbers, which inference on new samples needs."""
