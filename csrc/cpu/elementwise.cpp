@@ -176,6 +176,8 @@ void unary(int rule, double parameter, const View& x, const View& y) {
   });
 }
 
+void copy(const View& x, const View& y) { unary(UnaryRules::index_of<Copy>(), 0.0, x, y); }
+
 void binary(int rule, const Operand& a, const Operand& b, const View& y) {
   with_float_type(y.dtype, [&]<class T>(T) {
     T a_storage, b_storage;

@@ -17,6 +17,7 @@ struct Operand {
 
 namespace cpu {
 
+void copy(const View& x, const View& y);
 void unary(int rule, double parameter, const View& x, const View& y);
 void binary(int rule, const Operand& a, const Operand& b, const View& y);
 void gradient(int rule, double parameter, const View& dy, const View& saved, const View& dx);

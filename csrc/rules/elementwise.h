@@ -6,6 +6,8 @@
 // rule with a parameter stores it as its only member and names it, with its default, in `parameter`.
 #pragma once
 
+#include <type_traits>
+
 #include "base/config.h"
 #include "base/math.h"
 #include "base/power.h"
@@ -250,6 +252,15 @@ struct RuleList {
   static constexpr void for_each(F&& f) {
     int index = 0;
     (f.template operator()<Rules>(index++), ...);
+  }
+
+  template <template <class> class Wanted>
+  static constexpr int index_of() {
+    int result = -1;
+    for_each([&]<template <class> class Rule>(int index) {
+      if (std::is_same_v<Rule<float>, Wanted<float>>) result = index;
+    });
+    return result;
   }
 };
 

@@ -9,6 +9,7 @@ Kernels make_kernels() {
   Kernels kernels;
   kernels.name = THALWEG_STRING(THALWEG_ISA);
   fill(kernels.elementwise);
+  fill(kernels.dropout);
   fill(kernels.reduce);
   fill(kernels.softmax);
   fill(kernels.norm);

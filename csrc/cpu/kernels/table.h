@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/config.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/limits.h"
@@ -19,6 +20,7 @@ namespace thalweg {
 struct Kernels {
   const char* name = nullptr;
   ElementwiseKernels elementwise;
+  DropoutKernels dropout;
   ReduceKernels reduce;
   SoftmaxKernels softmax;
   NormKernels norm;
@@ -29,6 +31,7 @@ struct Kernels {
 
 THALWEG_ISA_NAMESPACE {
 void fill(ElementwiseKernels&);
+void fill(DropoutKernels&);
 void fill(ReduceKernels&);
 void fill(SoftmaxKernels&);
 void fill(NormKernels&);
