@@ -1,27 +1,31 @@
-"""The table that drives all optimizer tests: a class, its reference, the options to go through."""
+"""The table that drives all optimizer tests, and what those tests share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pytest
 
 from reference import optim as reference
 from thalweg import optim
 
+Array = np.ndarray[Any, Any]
 Options = dict[str, Any]
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """shared: variants that torch.optim has under the same names; own: variants that it lacks.
-    fixed: what the class means and its reference must be told."""
+    fixed: what the class means by itself and its reference must be told."""
 
     make: type[optim.Optimizer]
     reference: Callable[..., Any]
     shared: list[Options]
-    own: list[Options] = []
-    fixed: Options = {}
+    own: list[Options] = field(default_factory=list)
+    fixed: Options = field(default_factory=dict)
 
 
 L2 = {"weight_decay": 0.1}
@@ -124,6 +128,10 @@ def variants(shared_only: bool = False) -> list[Any]:
     ]
 
 
+every_variant = pytest.mark.parametrize(("row", "options"), variants())
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
 def reference_options(row: Row, options: Options) -> Options:
     """Options of the class as `reference.update` wants them: complete and with one name each."""
     merged = {**row.fixed, **options}
@@ -131,3 +139,30 @@ def reference_options(row: Row, options: Options) -> Options:
         merged["decoupled"] = merged.pop("decoupled_weight_decay")
     merged.setdefault("lr", row.reference.__kwdefaults__.get("lr"))
     return merged
+
+
+def drawn(shapes: Sequence[tuple[int, ...]], dtype: Any, seed: int) -> list[Array]:
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+def trained(
+    row: Row,
+    options: Options,
+    params: list[Array],
+    steps: int = 4,
+    seed: int = 1,
+    **kwargs: Any,
+) -> list[Array]:
+    """`params` after some steps with drawn gradients."""
+    opt = row.make(params, **options)
+    for t in range(steps):
+        grads = drawn([p.shape for p in params], params[0].dtype, seed + t)
+        opt.step(grads, **kwargs)
+    return params
+
+
+def assert_same_bits(a: Sequence[Array], b: Sequence[Array]) -> None:
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y, strict=True)

@@ -1,4 +1,4 @@
-"""Our optimizers beside torch.optim: the same numbers, on NumPy arrays and on torch's own tensors."""
+"""Our optimizers beside torch.optim: the same numbers, on NumPy arrays and on torch's tensors."""
 
 from __future__ import annotations
 

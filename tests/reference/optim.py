@@ -1,8 +1,8 @@
-"""Update rules in float64, one function per row of the table in docs, straight from the papers.
+"""Update rules in float64, straight from the papers; written for reading, without the package.
 
-A rule is `rule(p, g, s, t, **options) -> p`: p and g are float64 arrays, `s` a dictionary that keeps
-the rule's state from call to call (empty at first), `t` the step counted from 1. Weight decay,
-scaling and clipping are `update`'s business. Written for reading, and without the package.
+A rule is `rule(p, g, s, t, **options) -> p`: p and g are float64 arrays, `s` is a dictionary that
+keeps the rule's state from call to call (empty at first), `t` the step counted from 1. Weight decay
+and direction are `update`'s business, clipping is `clip_by_norm`'s.
 """
 
 from __future__ import annotations

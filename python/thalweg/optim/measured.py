@@ -111,10 +111,13 @@ class BatchSizeSchedule:
     >>> from types import SimpleNamespace
     >>> loader = SimpleNamespace(batch_size=32)
     >>> schedule = BatchSizeSchedule(loader, every=2, maximum=100)
-    >>> for _ in range(5):
+    >>> for _ in range(4):
     ...     schedule.step()
-    ...     print(loader.batch_size, end=" ")
-    32 64 64 100 100
+    ...     print(loader.batch_size)
+    32
+    64
+    64
+    100
     """
 
     def __init__(

@@ -37,8 +37,13 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
         **around: Unpack[Around],
     ) -> None:
-        options = dict(lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)
-        options["initial_accumulator_value"] = initial_accumulator_value
+        options = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+        }
         super().__init__(params, options, **around)
 
     def rule(self, group: Group) -> str:
@@ -69,7 +74,9 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         **around: Unpack[Around],
     ) -> None:
-        super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay), **around)
+        super().__init__(
+            params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, **around
+        )
 
     def rule(self, group: Group) -> str:
         return "adadelta"
@@ -102,8 +109,15 @@ class RMSprop(Optimizer):
         eps_inside: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
-        options.update(centered=centered, eps_inside=eps_inside)
+        options = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+            "eps_inside": eps_inside,
+        }
         super().__init__(params, options, **around)
 
     def rule(self, group: Group) -> str:
@@ -140,8 +154,14 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
-        options["decoupled_weight_decay"] = decoupled_weight_decay
+        options = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
         super().__init__(params, options, **around)
 
     def rule(self, group: Group) -> str:
@@ -196,7 +216,7 @@ class Adamax(Optimizer):
         **around: Unpack[Around],
     ) -> None:
         super().__init__(
-            params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay), **around
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, **around
         )
 
     def rule(self, group: Group) -> str:
@@ -227,8 +247,14 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        options.update(momentum_decay=momentum_decay, decoupled_weight_decay=decoupled_weight_decay)
+        options = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum_decay": momentum_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
         super().__init__(params, options, **around)
 
     def rule(self, group: Group) -> str:
@@ -259,8 +285,13 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        options["decoupled_weight_decay"] = decoupled_weight_decay
+        options = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
         super().__init__(params, options, **around)
 
     def rule(self, group: Group) -> str:

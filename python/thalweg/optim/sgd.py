@@ -58,8 +58,15 @@ class SGD(Optimizer):
         decoupled: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
-        options |= dict(nesterov=nesterov, momentum_form=momentum_form, decoupled=decoupled)
+        options = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "momentum_form": momentum_form,
+            "decoupled": decoupled,
+        }
         super().__init__(params, options, **around)
 
     def rule(self, group: Group) -> str:

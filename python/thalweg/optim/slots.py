@@ -79,7 +79,7 @@ class Slots:
 
     def initialise(self, value: Callable[[str, int], float]) -> None:
         """Before the first step: states become `value(name, i)`, averages the parameters."""
-        for i in np.flatnonzero(self.steps[:, 0] == 0):
+        for i in map(int, np.flatnonzero(self.steps[:, 0] == 0)):
             self.steps[i] = INITIAL_STEP
             for name, arrays in self.states.items():
                 arrays[i][...] = value(name, i)

@@ -93,13 +93,13 @@ def restore(held: Slots, entries: Sequence[Entry], options: Mapping[str, Any]) -
     """Write checked entries. Where PyTorch keeps fewer step fields than we do (no running
     products of the betas, no count for SGD) they follow from the count and the options."""
     for i, entry in enumerate(entries):
-        row = INITIAL_STEP
+        row: Sequence[float] = INITIAL_STEP
         if entry:
             step = float(entry.get("step", 1.0))
             powers = {key: options.get(key, 0.0) ** step for key in ("beta1", "beta2")}
             default = (step, powers["beta1"], powers["beta2"], 1.0)
             fields = zip(_core.STEP_FIELDS, default, strict=True)
-            row = tuple(float(entry.get(field, value)) for field, value in fields)
+            row = [float(entry.get(field, value)) for field, value in fields]
         held.steps[i] = row
         for name, arrays in held.states.items():
             arrays[i][...] = entry.get(name, 0.0)
