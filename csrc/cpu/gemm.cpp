@@ -1,6 +1,7 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "base/parallel.h"
@@ -10,14 +11,15 @@
 namespace thalweg {
 namespace {
 
-// Elements of K in a block at most: a tile's panels of A and B, and a block of A, stay in cache.
-// The same for every instruction set, since it decides the bits.
+// Elements of K in a block at most: the tile's panel of B stays in L1, or nearly. The same for every
+// instruction set, since it decides the bits.
 template <class T>
 constexpr std::int64_t kDepth = 1536 / static_cast<std::int64_t>(sizeof(T));
-template <class T>
-constexpr std::int64_t kBlockBytes = 256 << 10;          // of A, for one thread: stays in L2
-constexpr std::int64_t kWideColumns = 3072;              // of B, shared: stays in L3
-constexpr double kTaskFlops = 2e5;                       // a few microseconds
+constexpr std::int64_t kRowBytes = 256 << 10;      // of a block of A, for one thread: stays in L2
+constexpr std::int64_t kColumns = 3072;            // of a block of B, shared: stays in L3
+constexpr std::int64_t kDirectBytes = 1 << 20;     // of B, larger ones are packed
+constexpr std::int64_t kAliasBytes = 2048;         // rows this far apart share few sets of L1
+constexpr double kTaskFlops = 3e5;                 // a few microseconds
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
@@ -89,12 +91,15 @@ class Gemm {
     Blocking blocking{};
     blocking.depths = std::max<std::int64_t>(1, ceil_div(p.k, kDepth<T>));
     blocking.depth = ceil_div(p.k, blocking.depths);
-    const std::int64_t most = std::max<std::int64_t>(
-        kernels_.tile_rows, kBlockBytes<T> / static_cast<std::int64_t>(sizeof(T)) / kDepth<T>);
-    blocking.rows = round_up(ceil_div(p.m, ceil_div(p.m, most)), kernels_.tile_rows);
-    blocking.columns = std::min(round_up(p.n, kernels_.tile_columns), kWideColumns);
-    blocking.pack_b = p.b.col != 1 || p.m > 3 * kernels_.tile_rows;
-    blocking.pack_a = p.n > 2 * kernels_.tile_columns;
+    const auto item = static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t height = kernels_.tile_rows, width = kernels_.tile_columns;
+    const std::int64_t most = std::max(height, kRowBytes / item / kDepth<T>);
+    blocking.rows = round_up(ceil_div(p.m, ceil_div(p.m, most)), height);
+    blocking.columns = std::min(round_up(p.n, width), kColumns);
+    // Measured on Zen 4, 64 … 2048: reading in place wins unless rows of A fall into the same sets of
+    // L1 again and again, or B is too large to stay in L2 and is read often.
+    blocking.pack_a = p.a.row * item % kAliasBytes == 0 && p.n > 2 * width;
+    blocking.pack_b = p.b.col != 1 || (p.m > 4 * height && p.n * blocking.depth * item > kDirectBytes);
     blocking.scatter_c = p.c.col != 1;
     return blocking;
   }
@@ -162,20 +167,33 @@ class Gemm {
     const std::int64_t width = kernels_.tile_columns, panels = ceil_div(columns, width);
     if (blocking_.pack_b)
       parallel_for(panels, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, depth * width)), [&](std::int64_t begin, std::int64_t end) {
-        kernels_.pack(packed_b + begin * width * depth, static_cast<int>(width), p.b.at(k, column + begin * width),
+        kernels_.pack_b(packed_b + begin * width * depth, p.b.at(k, column + begin * width),
                       p.b.col, p.b.row, std::min(columns, end * width) - begin * width, depth);
       });
     const std::int64_t row_blocks = ceil_div(p.m, blocking_.rows);
-    parallel_for(row_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t group = scratch ? columns : group_columns(row_blocks, columns, depth);
+    const std::int64_t groups = ceil_div(columns, group);
+    parallel_for(row_blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
       std::optional<GemmWorkspace::Slot> slot;
       const Scratch<T> own = scratch ? *scratch : scratch_of(slot.emplace(*workspace_));
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t row = i * blocking_.rows, rows = std::min(blocking_.rows, p.m - row);
-        if (blocking_.pack_a)
-          kernels_.pack(own.a, kernels_.tile_rows, p.a.at(row, k), p.a.row, p.a.col, rows, depth);
-        multiply_rows(p, row, rows, column, columns, block, packed_b, own);
+      for (std::int64_t task = begin; task < end; ++task) {
+        const std::int64_t row = task / groups * blocking_.rows, rows = std::min(blocking_.rows, p.m - row);
+        const std::int64_t first = task % groups * group, count = std::min(group, columns - first);
+        if (blocking_.pack_a && (task == begin || first == 0))
+          kernels_.pack_a(own.a, p.a.at(row, k), p.a.row, p.a.col, rows, depth);
+        multiply_rows(p, row, rows, column + first, count, block, packed_b + first * depth, own);
       }
     });
+  }
+
+  // Columns of one task: as few as give each thread some tasks, as many as make a task worthwhile.
+  std::int64_t group_columns(std::int64_t row_blocks, std::int64_t columns, std::int64_t depth) const {
+    const std::int64_t width = kernels_.tile_columns, panels = ceil_div(columns, width);
+    const double flops = 2.0 * static_cast<double>(std::min(problem_.m, blocking_.rows)) *
+                         static_cast<double>(width) * static_cast<double>(std::max<std::int64_t>(depth, 1));
+    const auto worthwhile = static_cast<std::int64_t>(std::ceil(kTaskFlops / flops));
+    const std::int64_t fair = ceil_div(panels * row_blocks, 4 * num_threads());
+    return width * std::clamp<std::int64_t>(std::max(fair, worthwhile), 1, panels);
   }
 
   // C[row : row + rows, column : column + columns] from one block of K.

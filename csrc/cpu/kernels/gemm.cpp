@@ -49,6 +49,9 @@ __attribute__((always_inline)) inline void multiply(const GemmTile<T>& t) {
   const Lanes<T> last(t.columns - (kVectors - 1) * kWidth<T>);
   const std::int64_t a_row = kUnitRow ? 1 : t.a_row;
   const T *a = t.a, *b = t.b;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kVectors; ++j) __builtin_prefetch(t.c + i * t.c_row + j * kWidth<T>, 1);
   Row<T, kVectors, kPartial> sums[kRows] = {}, row;
   for (std::int64_t k = t.k; k > 0; --k) {
     row.load(b, last);
