@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bindings/register.h"
+#include "ops/layer_norm.h"
 #include "ops/norm.h"
 
 namespace thalweg::bindings {
@@ -129,6 +130,43 @@ py::object batch_norm_backward_apply(py::handle dy_object, py::handle x, py::han
   return dx.owner;
 }
 
+// The number of rows of x: its elements but for the last axis.
+std::int64_t rows_of(const View& x) {
+  std::int64_t rows = 1;
+  for (int i = 0; i + 1 < x.rank; ++i) rows *= x.shape[i];
+  return rows;
+}
+
+py::tuple layer_norm(py::handle x_object, py::handle gamma_object, py::handle beta_object, double eps) {
+  constexpr const char* op = "layer_norm";
+  const Array x = input(x_object, {op, "x"});
+  check_float(op, "x", x.view);
+  const Array gamma = optional_input(gamma_object, {op, "gamma"}), beta = optional_input(beta_object, {op, "beta"});
+  const Array y = empty_like(x.view), mean = empty(DType::f64, {rows_of(x.view)}), rstd = empty_like(mean.view);
+  without_gil([&] {
+    ops::layer_norm({x.view, view_of(gamma), view_of(beta), eps, y.view, mean.view, rstd.view});
+  });
+  return py::make_tuple(y.owner, py::make_tuple(mean.owner, rstd.owner));
+}
+
+py::tuple layer_norm_backward(py::handle dy_object, py::handle x_object, py::handle gamma_object,
+                              const py::tuple& saved) {
+  constexpr const char* op = "layer_norm_backward";
+  if (saved.size() != 2)
+    fail<ValueError>(op, ": saved must be what layer_norm returned, got a tuple of ", saved.size());
+  const Array dy = input(dy_object, {op, "dy"}), x = input(x_object, {op, "x"});
+  check_float(op, "x", x.view);
+  const Array gamma = optional_input(gamma_object, {op, "gamma"});
+  const Array mean = input(saved[0], {op, "saved mean"}), rstd = input(saved[1], {op, "saved rstd"});
+  const Array dx = empty_like(x.view);
+  const std::int64_t length = x.view.rank ? x.view.shape[x.view.rank - 1] : 0;
+  const Array dgamma = empty(x.view.dtype, {length}), dbeta = empty_like(dgamma.view);
+  without_gil([&] {
+    ops::layer_norm_backward({dy.view, x.view, view_of(gamma), mean.view, rstd.view, dx.view, dgamma.view, dbeta.view});
+  });
+  return py::make_tuple(dx.owner, dgamma.owner, dbeta.owner);
+}
+
 }  // namespace
 
 void register_norm(py::module_& m) {
@@ -145,6 +183,8 @@ void register_norm(py::module_& m) {
         py::kw_only(), arg("axis") = 1);
   m.def("batch_norm_backward_apply", &batch_norm_backward_apply, arg("dy"), arg("x"), arg("gamma"), arg("mean"),
         arg("rstd"), arg("sum_dy"), arg("sum_dy_xhat"), arg("n"), py::kw_only(), arg("axis") = 1);
+  m.def("layer_norm", &layer_norm, arg("x"), arg("gamma"), arg("beta"), py::kw_only(), arg("eps") = 1e-5);
+  m.def("layer_norm_backward", &layer_norm_backward, arg("dy"), arg("x"), arg("gamma"), arg("saved"));
 }
 
 }  // namespace thalweg::bindings

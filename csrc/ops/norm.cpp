@@ -1,9 +1,7 @@
 #include "ops/norm.h"
 
-#include <cmath>
-#include <vector>
-
 #include "cpu/norm.h"
+#include "ops/norm_checks.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
@@ -20,23 +18,6 @@ std::int64_t count_per_channel(const View& x, int axis) {
   return n;
 }
 
-void check_vector(const char* op, const char* name, const Optional& v, const View& x, int axis) {
-  if (!v) return;
-  check_same_dtype(op, name, *v, "x", x);
-  check_length(op, name, *v, x.shape[axis]);
-}
-
-// Statistics come in double, or in the dtype of x.
-void check_statistic(const char* op, const char* name, const View& v, const View& x, int axis) {
-  if (v.dtype != DType::f64) check_same_dtype(op, name, v, "x", x);
-  check_length(op, name, v, x.shape[axis]);
-}
-
-void check_like_x(const char* op, const char* name, const View& v, const View& x) {
-  check_same_dtype(op, name, v, "x", x);
-  check_same_shape(op, name, v, "x", x);
-}
-
 void check_activation(const char* op, Activation activation) {
   if (activation == Activation::gelu)
     fail<ValueError>(op, ": activation 'gelu' cannot be fused, its gradient needs its input; apply it to y");
@@ -44,8 +25,8 @@ void check_activation(const char* op, Activation activation) {
 
 void check_inputs(const char* op, const BatchNormInputs& in, int axis, Activation activation) {
   check_float(op, "x", in.x);
-  check_vector(op, "gamma", in.gamma, in.x, axis);
-  check_vector(op, "beta", in.beta, in.x, axis);
+  check_vector(op, "gamma", in.gamma, in.x, in.x.shape[axis]);
+  check_vector(op, "beta", in.beta, in.x, in.x.shape[axis]);
   if (in.residual) check_like_x(op, "residual", *in.residual, in.x);
   check_activation(op, activation);
 }
@@ -54,8 +35,8 @@ void check_running(const char* op, const BatchNormInputs& in, const Optional& me
                    const BatchNormOptions& options) {
   if (mean.has_value() != var.has_value())
     fail<ValueError>(op, ": running_mean and running_var go together, one of them is None");
-  check_vector(op, "running_mean", mean, in.x, options.axis);
-  check_vector(op, "running_var", var, in.x, options.axis);
+  check_vector(op, "running_mean", mean, in.x, in.x.shape[options.axis]);
+  check_vector(op, "running_var", var, in.x, in.x.shape[options.axis]);
   if (!options.training && !mean)
     fail<ValueError>(op, ": evaluation needs running_mean and running_var, got None");
   if (!options.training || !mean) return;
@@ -74,8 +55,7 @@ void check_running(const char* op, const BatchNormInputs& in, const Optional& me
 }
 
 void check_numbers(const char* op, const BatchNormInputs& in, const BatchNormOptions& options) {
-  if (!(options.eps >= 0 && std::isfinite(options.eps)))
-    fail<ValueError>(op, ": eps must be at least 0 and finite, got ", options.eps);
+  check_eps(op, options.eps);
   if (!(options.momentum >= 0 && options.momentum <= 1))
     fail<ValueError>(op, ": momentum must be in [0, 1], got ", options.momentum);
   if (options.training && count_per_channel(in.x, options.axis) == 1)
@@ -84,16 +64,6 @@ void check_numbers(const char* op, const BatchNormInputs& in, const BatchNormOpt
 }
 
 // --- channel vectors -------------------------------------------------------------------------
-
-std::vector<double> doubles(const View& v) {
-  std::vector<double> values(static_cast<std::size_t>(v.shape[0]));
-  for (std::int64_t i = 0; i < v.shape[0]; ++i) {
-    const std::int64_t at = i * v.strides[0];
-    values[static_cast<std::size_t>(i)] =
-        v.dtype == DType::f64 ? v.as<const double>()[at] : static_cast<double>(v.as<const float>()[at]);
-  }
-  return values;
-}
 
 // out = (1 - weight) out + weight value
 void move_towards(const View& out, const double* values, double factor, double weight) {
@@ -112,9 +82,6 @@ void store(const View& out, const double* values) {
 }
 
 // --- launches --------------------------------------------------------------------------------
-
-double bytes_of(const Optional& v) { return v ? v->bytes() : 0; }
-double elements_of(const View& v) { return static_cast<double>(v.elements()); }
 
 struct TrainLaunch {
   static constexpr const char* kName = "batch_norm_train";
@@ -239,9 +206,9 @@ void batch_norm_backward(const View& dy, const View& x, const Optional& gamma, c
   constexpr const char* op = "batch_norm_backward";
   check_float(op, "x", x);
   check_like_x(op, "dy", dy, x);
-  check_vector(op, "gamma", gamma, x, axis);
-  check_statistic(op, "saved mean", saved.mean, x, axis);
-  check_statistic(op, "saved rstd", saved.rstd, x, axis);
+  check_vector(op, "gamma", gamma, x, x.shape[axis]);
+  check_statistic(op, "saved mean", saved.mean, x, x.shape[axis]);
+  check_statistic(op, "saved rstd", saved.rstd, x, x.shape[axis]);
   if (saved.y) check_like_x(op, "saved y", *saved.y, x);
   const double n = saved.training ? static_cast<double>(count_per_channel(x, axis)) : 0;
   launch(BackwardLaunch{{dy, x, axis, gamma, saved.activation, saved.y, out.dx, out.dresidual},
@@ -258,8 +225,8 @@ void batch_norm_apply(const BatchNormInputs& in, const View& mean, const View& r
                       Activation activation, const View& y) {
   constexpr const char* op = "batch_norm_apply";
   check_inputs(op, in, axis, activation);
-  check_statistic(op, "mean", mean, in.x, axis);
-  check_statistic(op, "rstd", rstd, in.x, axis);
+  check_statistic(op, "mean", mean, in.x, in.x.shape[axis]);
+  check_statistic(op, "rstd", rstd, in.x, in.x.shape[axis]);
   launch(ApplyLaunch{{in.x, y, axis, in.gamma, in.beta, in.residual, activation}, mean, rstd});
 }
 
@@ -268,8 +235,8 @@ void batch_norm_backward_sums(const View& dy, const View& x, const View& mean, c
   constexpr const char* op = "batch_norm_backward_sums";
   check_float(op, "x", x);
   check_like_x(op, "dy", dy, x);
-  check_statistic(op, "mean", mean, x, axis);
-  check_statistic(op, "rstd", rstd, x, axis);
+  check_statistic(op, "mean", mean, x, x.shape[axis]);
+  check_statistic(op, "rstd", rstd, x, x.shape[axis]);
   launch(BackwardSumsLaunch{dy, x, mean, rstd, axis, sum_dy, sum_dy_xhat});
 }
 
@@ -278,11 +245,11 @@ void batch_norm_backward_apply(const View& dy, const View& x, const Optional& ga
   constexpr const char* op = "batch_norm_backward_apply";
   check_float(op, "x", x);
   check_like_x(op, "dy", dy, x);
-  check_vector(op, "gamma", gamma, x, axis);
-  check_statistic(op, "mean", mean, x, axis);
-  check_statistic(op, "rstd", rstd, x, axis);
-  check_statistic(op, "sum_dy", sums.dy, x, axis);
-  check_statistic(op, "sum_dy_xhat", sums.dy_xhat, x, axis);
+  check_vector(op, "gamma", gamma, x, x.shape[axis]);
+  check_statistic(op, "mean", mean, x, x.shape[axis]);
+  check_statistic(op, "rstd", rstd, x, x.shape[axis]);
+  check_statistic(op, "sum_dy", sums.dy, x, x.shape[axis]);
+  check_statistic(op, "sum_dy_xhat", sums.dy_xhat, x, x.shape[axis]);
   if (sums.n < 1 && x.elements() != 0)
     fail<ValueError>(op, ": n must be the number of elements per channel over all ranks, got ", sums.n);
   launch(BackwardApplyLaunch{{dy, x, axis, gamma, Activation::identity, {}, dx, {}}, mean, rstd, sums});

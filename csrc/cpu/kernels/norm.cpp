@@ -157,6 +157,7 @@ void fill(NormKernels& kernels) {
   kernels.row_f32 = kRow<float>;
   kernels.row_f64 = kRow<double>;
   kernels.merge_moments = merge_moments;
+  fill(kernels.layer);
 }
 
 }  // namespace thalweg::THALWEG_ISA

@@ -7,6 +7,9 @@
 
 #include <cstdint>
 
+#include "base/config.h"
+#include "cpu/kernels/layer_norm.h"
+
 namespace thalweg {
 
 struct Runs {
@@ -48,6 +51,8 @@ struct NormKernels {
   void (*merge_moments)(double* mean_a, double* m2_a, double n_a, const double* mean_b, const double* m2_b,
                         double n_b, std::int64_t channels) = nullptr;
 
+  LayerNormKernels layer;
+
   template <class T>
   const NormLoops<T>& loops(bool planes) const {
     if constexpr (sizeof(T) == 4)
@@ -56,5 +61,9 @@ struct NormKernels {
       return planes ? plane_f64 : row_f64;
   }
 };
+
+THALWEG_ISA_NAMESPACE {
+void fill(LayerNormKernels&);
+}
 
 }  // namespace thalweg
