@@ -185,6 +185,11 @@ class Tensor(Operators, InPlace, Variable):
         self._buffer = buffer
         self.grad = self._grad
 
+    def convert_(self, dtype: DType) -> None:
+        """Become a tensor of another dtype, in memory of its own and without a gradient."""
+        self.data = self.data.astype(dtype)
+        self._grad = self._buffer = None
+
     def accumulate_grad(self, dy: Tensor) -> None:
         """Add `dy` to `.grad`, in place where nothing is recorded; then run the hooks."""
         if self._grad is not None and not is_grad_enabled():

@@ -194,15 +194,17 @@ class Module:
                 parameter.grad.data.fill(0)
 
     def to(self: M, target: Any) -> M:
-        """Move parameters and floating buffers to a device ("cpu") or to float32 or float64."""
+        """Move parameters and floating buffers to a device ("cpu") or to float32 or float64.
+
+        A change of dtype drops gradients and leaves the arena: build optimizers afterwards.
+        """
         if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
             check_device("Module.to", target)
             return self
         dtype = check_float(target, "Module.to: dtype")
         for parameter in self.parameters():
             if parameter.dtype != dtype:
-                parameter.grad = None
-                parameter.data = parameter.data.astype(dtype)
+                parameter.convert_(dtype)
         for _, array, module, name in self._named("_buffers", ""):
             if array.dtype.kind == "f":
                 module._buffers[name] = array.astype(dtype, copy=False)
