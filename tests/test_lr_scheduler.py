@@ -256,7 +256,7 @@ def test_bad_schedule_is_refused(
         make(two_groups())
 
 
-# --- beside PyTorch --------------------------------------------------------------------------------
+# --- beside PyTorch ------------------------------------------------------------------------------
 
 
 def torch_groups(**options: Any) -> Any:
