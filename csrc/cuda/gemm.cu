@@ -14,7 +14,7 @@
 namespace thalweg::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;
+constexpr int kThreads = 256;
 constexpr int kPanelDepth = 16;  // of K in shared memory
 
 template <class T>
@@ -46,16 +46,23 @@ struct Tile {
 };
 
 // panel[k][i] = source[i * along + k * deep] for i < rows and k < depth, 0 beyond. Neighbouring threads
-// read neighbours in memory, whichever way those lie.
-template <class T, int kWidth>
-__device__ void load_panel(T (&panel)[kPanelDepth][kWidth], int tile, const T* source, std::int64_t along,
+// read neighbours in memory, whichever way those lie; each walks along one axis.
+template <class T, int kTile, int kWidth>
+__device__ void load_panel(T (&panel)[kPanelDepth][kWidth], const T* source, std::int64_t along,
                            std::int64_t deep, std::int64_t rows, std::int64_t depth) {
-  for (int e = static_cast<int>(threadIdx.x); e < tile * kPanelDepth; e += kThreads) {
-    const int i = deep == 1 ? e / kPanelDepth : e % tile;
-    const int k = deep == 1 ? e % kPanelDepth : e / tile;
+  const bool k_first = deep == 1;
+  const int thread = static_cast<int>(threadIdx.x);
+  int i = k_first ? thread / kPanelDepth : thread % kTile;
+  int k = k_first ? thread % kPanelDepth : thread / kTile;
+  const int i_step = k_first ? kThreads / kPanelDepth : 0, k_step = k_first ? 0 : kThreads / kTile;
+  const T* from = source + i * along + k * deep;
+  const std::int64_t step = i_step * along + k_step * deep;
+  constexpr int kElements = kTile * kPanelDepth / kThreads;
+#pragma unroll 1
+  for (int e = 0; e < kElements; ++e) {
     const bool inside = i < rows && k < depth;
-    copy_async<sizeof(T)>(&panel[k][i], inside ? source + i * along + k * deep : source,
-                          inside ? static_cast<int>(sizeof(T)) : 0);
+    copy_async<sizeof(T)>(&panel[k][i], inside ? from : source, inside ? static_cast<int>(sizeof(T)) : 0);
+    i += i_step, k += k_step, from += step;
   }
 }
 
@@ -66,13 +73,14 @@ __device__ void for_each_panel(const Product<T>& p, const Tile<T>& tile, T (&a)[
                                const Multiply& multiply) {
   const auto load = [&](std::int64_t k, int buffer) {
     if (k < end) {
-      load_panel(a[buffer], kTile, tile.a + k * p.a_col, p.a_row, p.a_col, p.m - tile.row, end - k);
-      load_panel(b[buffer], kTile, tile.b + k * p.b_row, p.b_col, p.b_row, p.n - tile.column, end - k);
+      load_panel<T, kTile>(a[buffer], tile.a + k * p.a_col, p.a_row, p.a_col, p.m - tile.row, end - k);
+      load_panel<T, kTile>(b[buffer], tile.b + k * p.b_row, p.b_col, p.b_row, p.n - tile.column, end - k);
     }
     commit_copies();
   };
   load(begin, 0);
   int buffer = 0;
+#pragma unroll 1
   for (std::int64_t k = begin; k < end; k += kPanelDepth, buffer ^= 1) {
     load(k + kPanelDepth, buffer ^ 1);
     wait_copies<1>();
@@ -82,27 +90,28 @@ __device__ void for_each_panel(const Product<T>& p, const Tile<T>& tile, T (&a)[
   }
 }
 
+// Adds the sum of a block of K to C (i, j); `row` points to C (i, 0).
 template <class T>
-__device__ T activate(Activation activation, T x) {
-  T result = x;
-  Activations::for_each([&]<template <class> class Rule>(int index) {
-    if (index == static_cast<int>(activation)) result = Rule<T>{}(x);
-  });
-  return result;
+__device__ void store(const Product<T>& p, T* row, std::int64_t i, std::int64_t j, T sum, bool first, bool last) {
+  if (i >= p.m || j >= p.n) return;
+  T& c = row[j * p.c_col];
+  if (p.accumulate || !first) sum = c + sum;
+  if (last && p.bias) sum = sum + p.bias[j * p.bias_stride];
+  c = sum;
 }
 
-// Adds the sum of a block of K to C (i, j) inside the tile's product.
+// Activates C (i, j), which this thread has stored. Why not in store(): that is unrolled over all of a
+// thread's elements, and seven activations each take the compiler minutes. Not inlined: it costs the
+// loops before it registers.
 template <class T>
-__device__ void store(const Product<T>& p, const Tile<T>& tile, std::int64_t i, std::int64_t j, T sum,
-                      bool first, bool last) {
+__device__ __noinline__ void activate(const Product<T>& p, const Tile<T>& tile, std::int64_t i, std::int64_t j) {
   if (i >= p.m || j >= p.n) return;
   T& c = tile.c[i * p.c_row + j * p.c_col];
-  if (p.accumulate || !first) sum = c + sum;
-  if (last) {
-    if (p.bias) sum = sum + p.bias[j * p.bias_stride];
-    if (p.activation != Activation::identity) sum = activate(p.activation, sum);
-  }
-  c = sum;
+  T result = c;
+  Activations::for_each([&]<template <class> class Rule>(int index) {
+    if (index == static_cast<int>(p.activation)) result = Rule<T>{}(c);
+  });
+  c = result;
 }
 
 // --- multiply-adds ----------------------------------------------------------------------------
@@ -146,9 +155,8 @@ __global__ void __launch_bounds__(kThreads) multiply_fma(__grid_constant__ Argum
     const std::int64_t end = begin + p.depth < p.k ? begin + p.depth : p.k;
     R registers = {};
     for_each_panel<T, kTile>(p, tile, a, b, begin, end, [&](const auto& pa, const auto& pb, int depth) {
-#pragma unroll
-      for (int k = 0; k < kPanelDepth; ++k) {
-        if (k == depth) break;  // a multiply-add of zeros would turn -0 into 0
+#pragma unroll 1
+      for (int k = 0; k < depth; ++k) {  // not into the zeros beyond: -0 plus those is 0
         T x[R::kSide], y[R::kSide];
         R::load(x, pa[k], row_thread);
         R::load(y, pb[k], column_thread);
@@ -158,14 +166,22 @@ __global__ void __launch_bounds__(kThreads) multiply_fma(__grid_constant__ Argum
           for (int j = 0; j < R::kSide; ++j) registers.sums[i][j] = multiply_add(x[i], y[j], registers.sums[i][j]);
       }
     });
+    const bool first = begin == 0, last = end == p.k;
 #pragma unroll
-    for (int i = 0; i < R::kSide; ++i)
+    for (int i = 0; i < R::kSide; ++i) {
+      const std::int64_t row = tile.row + R::position(row_thread, i);
+      T* c = tile.c + row * p.c_row;
 #pragma unroll
       for (int j = 0; j < R::kSide; ++j)
-        store(p, tile, tile.row + R::position(row_thread, i), tile.column + R::position(column_thread, j),
-              registers.sums[i][j], begin == 0, end == p.k);
+        store(p, c, row, tile.column + R::position(column_thread, j), registers.sums[i][j], first, last);
+    }
     begin = end;
   } while (begin < p.k);
+  if (p.activation == Activation::identity) return;
+#pragma unroll 1
+  for (int e = 0; e < R::kSide * R::kSide; ++e)
+    activate(p, tile, tile.row + R::position(row_thread, e / R::kSide),
+             tile.column + R::position(column_thread, e % R::kSide));
 }
 
 // --- matrix instructions ----------------------------------------------------------------------
@@ -257,15 +273,23 @@ __global__ void __launch_bounds__(kThreads) multiply_mma(__grid_constant__ Argum
   for_each_panel<float, kMmaTile>(p, tile, a, b, 0, p.k, [&](const auto& pa, const auto& pb, int) {
     multiply_panel<Scheme>(sums, pa, pb, row, column);
   });
-  const int group = static_cast<int>(lane_index() / 4), place = static_cast<int>(lane_index() % 4);
+  const auto row_of = [&](int i, int e) {
+    return tile.row + row + i * 16 + static_cast<int>(lane_index() / 4) + e % 4 / 2 * 8;
+  };
+  const auto column_of = [&](int j, int e) {
+    return tile.column + column + j * 8 + static_cast<int>(lane_index() % 4) * 2 + e % 2;
+  };
 #pragma unroll
   for (int i = 0; i < kRowFragments; ++i)
 #pragma unroll
     for (int j = 0; j < kColumnFragments; ++j)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        store(p, tile, tile.row + row + i * 16 + group + e / 2 * 8, tile.column + column + j * 8 + place * 2 + e % 2,
-              sums[i][j][e], true, true);
+        store(p, tile.c + row_of(i, e) * p.c_row, row_of(i, e), column_of(j, e), sums[i][j][e], true, true);
+  if (p.activation == Activation::identity) return;
+#pragma unroll 1
+  for (int n = 0; n < kRowFragments * kColumnFragments * 4; ++n)
+    activate(p, tile, row_of(n / (4 * kColumnFragments), n), column_of(n / 4 % kColumnFragments, n));
 }
 
 // --- launches ---------------------------------------------------------------------------------
