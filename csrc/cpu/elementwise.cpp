@@ -26,6 +26,14 @@ struct Nest {
   std::int64_t row() const { return rank ? shape[rank - 1] : 1; }
   std::int64_t row_stride(int operand) const { return rank ? strides[operand][rank - 1] : 1; }
 
+  // Consecutive elements of the iteration lie side by side.
+  bool dense(int operand) const {
+    std::int64_t expected = 1;
+    for (int d = rank - 1; d >= 0; expected *= shape[d--])
+      if (strides[operand][d] != expected) return false;
+    return true;
+  }
+
   // Element `i` (in iteration order) of an operand.
   T* at(int operand, std::int64_t i) const {
     std::int64_t offset = 0;
@@ -84,16 +92,49 @@ void merge_dimensions(Nest<T, N>& nest) {
   nest.rank = std::min(nest.rank, last + 1);
 }
 
+// One operand's rows in iteration order.
+template <class T, int N>
+class Rows {
+ public:
+  Rows(const Nest<T, N>& nest, int operand, std::int64_t element)
+      : nest_(nest), strides_(nest.strides[operand]), start_(nest.data[operand]) {
+    std::int64_t row = element / nest.row();
+    for (int d = nest.rank - 2; d >= 0; --d) {
+      index_[d] = row % nest.shape[d];
+      start_ += index_[d] * strides_[d];
+      row /= nest.shape[d];
+    }
+  }
+
+  T* start() const { return start_; }
+
+  void next() {
+    for (int d = nest_.rank - 2; d >= 0; --d) {
+      start_ += strides_[d];
+      if (++index_[d] < nest_.shape[d]) return;
+      start_ -= strides_[d] * nest_.shape[d];
+      index_[d] = 0;
+    }
+  }
+
+ private:
+  const Nest<T, N>& nest_;
+  const std::int64_t* strides_;
+  T* start_;
+  std::int64_t index_[kMaxRank];
+};
+
 // Copies `n` elements of an operand, from element `i` on, to or from a buffer.
 template <bool kToBuffer, class T, int N>
 void transfer(const Nest<T, N>& nest, int operand, std::int64_t i, std::int64_t n, T* buffer) {
   const std::int64_t row = nest.row(), stride = nest.row_stride(operand);
-  while (n > 0) {
-    const std::int64_t count = std::min(n, row - i % row);
-    T* const element = nest.at(operand, i);
+  std::int64_t column = i % row;
+  for (Rows<T, N> rows(nest, operand, i); n > 0; rows.next()) {
+    const std::int64_t count = std::min(n, row - column);
+    T* const element = rows.start() + column * stride;
     for (std::int64_t j = 0; j < count; ++j)
       kToBuffer ? void(buffer[j] = element[j * stride]) : void(element[j * stride] = buffer[j]);
-    buffer += count, i += count, n -= count;
+    buffer += count, n -= count, column = 0;
   }
 }
 
@@ -108,7 +149,7 @@ void run_range(const Nest<T, N>& nest, std::int64_t begin, std::int64_t end, con
   bool direct[N], all_direct = true;
   for (int k = 0; k < N; ++k) {
     const std::int64_t stride = nest.row_stride(k);
-    direct[k] = whole_rows && (stride == 1 || (kBroadcast && k != y && stride == 0));
+    direct[k] = nest.dense(k) || (whole_rows && (stride == 1 || (kBroadcast && k != y && stride == 0)));
     all_direct = all_direct && direct[k];
   }
   for (std::int64_t i = begin; i < end;) {
