@@ -20,6 +20,9 @@ class PyFusedOptimizer {
   int add_group(const std::string& rule, const py::sequence& params, const py::sequence& states,
                 const py::array& steps, const py::object& averages, const py::object& lr_scales) {
     const std::size_t n = params.size();
+    const std::vector<std::string> names = ops::state_names(rule);
+    if (states.size() != names.size())
+      fail<ValueError>(kOp, ": rule '", rule, "' has ", names.size(), " states, got ", states.size());
     check_steps(steps, n);
     std::vector<ops::OptimTensorViews> tensors(n);
     std::vector<py::object> owners{steps};
@@ -36,7 +39,7 @@ class PyFusedOptimizer {
         const auto column = py::reinterpret_borrow<py::sequence>(states[k]);
         if (column.size() != n)
           fail<ValueError>(kOp, ": states[", k, "] has ", column.size(), " arrays, expected ", n);
-        tensors[i].states.push_back(keep(column[i], "states[" + std::to_string(k) + "]" + index));
+        tensors[i].states.push_back(keep(column[i], names[k] + index));
       }
       if (!averages.is_none()) tensors[i].average = keep(averages[py::int_(i)], "averages" + index);
       if (!lr_scales.is_none()) tensors[i].lr_scale = py::cast<double>(lr_scales[py::int_(i)]);
@@ -155,9 +158,8 @@ class PyFusedOptimizer {
 py::dict optimizer_rules() {
   py::dict rules;
   for (int rule = 0; rule < kOptimRules; ++rule) {
-    py::list states;
-    for (int k = 0; k < cpu::rule_state_count(rule); ++k) states.append(cpu::rule_state_name(rule, k));
-    rules[cpu::rule_name(rule)] = states;
+    const char* const name = cpu::rule_name(rule);
+    rules[name] = ops::state_names(name);
   }
   return rules;
 }

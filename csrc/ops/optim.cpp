@@ -63,6 +63,13 @@ bool by_address(const auto& a, const auto& b) { return a.extent.begin < b.extent
 
 }  // namespace
 
+std::vector<std::string> state_names(const std::string& rule_name) {
+  const int rule = find_rule(rule_name);
+  std::vector<std::string> names;
+  for (int k = 0; k < cpu::rule_state_count(rule); ++k) names.emplace_back(cpu::rule_state_name(rule, k));
+  return names;
+}
+
 int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTensorViews> tensors) {
   const int rule = find_rule(rule_name);
   auto owned = owned_;
@@ -75,9 +82,6 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
     check_float(kOp, indexed("params", i).c_str(), tensor.param);
     check_written(indexed("params", i), tensor.param, tensor.param, i);
     own(indexed("params", i), tensor.param);
-    if (static_cast<int>(tensor.states.size()) != cpu::rule_state_count(rule))
-      fail<ValueError>(kOp, ": rule '", rule_name, "' has ", cpu::rule_state_count(rule),
-                       " states, got ", tensor.states.size());
     for (std::size_t k = 0; k < tensor.states.size(); ++k) {
       const std::string name = indexed(cpu::rule_state_name(rule, static_cast<int>(k)), i);
       check_written(name, tensor.states[k], tensor.param, i);

@@ -27,9 +27,13 @@ struct OptimStepOptions {
   bool zero_grad = false;
 };
 
+// Names of a rule's states; ValueError for an unknown rule.
+std::vector<std::string> state_names(const std::string& rule);
+
 class FusedOptimizer {
  public:
-  // Returns the group's index. ValueError, TypeError before anything is kept.
+  // Returns the group's index. Each tensor has the rule's states. ValueError, TypeError before anything
+  // is kept.
   int add_group(const std::string& rule, std::vector<OptimTensorViews> tensors);
 
   // Gradients in the order of the tensors over all groups; an empty list skips its tensor.
