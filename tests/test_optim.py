@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import doctest
 import importlib
+import json
 import math
 from typing import Any
 
@@ -200,6 +201,20 @@ def test_loading_a_fresh_state_starts_anew() -> None:
     assert_same_bits(first, second)
 
 
+def test_state_survives_json() -> None:
+    """Tuples come back as lists, numbers exactly: a checkpoint keeps options that way."""
+    p, q = np.ones(2), np.ones(2)
+    opt = Adam([{"params": [p], "lr_scale": [0.5]}])
+    opt.step([np.ones(2)])
+    groups = json.loads(json.dumps([{**group, "params": [0]} for group in opt.param_groups]))
+    other = Adam([q])
+    q[...] = p
+    other.load_state_dict({**opt.state_dict(), "param_groups": groups})
+    opt.step([np.ones(2)])
+    other.step([np.ones(2)])
+    assert_same_bits([q], [p])
+
+
 def test_state_that_does_not_fit_changes_nothing() -> None:
     p = np.ones(3)
     opt = Adam([p])
@@ -321,6 +336,7 @@ def test_tensors_bring_their_gradients_and_may_move() -> None:
     np.testing.assert_array_equal(t.data, [-3, -3, -3])
     assert not t.grad.data.any()
     old, t.data = t.data, np.full(3, 5.0)  # as an arena does
+    assert opt.grad_norm([old]) == pytest.approx(np.sqrt(27))
     opt.step([np.ones(3)])
     np.testing.assert_array_equal(t.data, [4, 4, 4])
     np.testing.assert_array_equal(old, [-3, -3, -3])

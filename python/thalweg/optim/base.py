@@ -247,6 +247,7 @@ class Optimizer(Evaluation):
 
     def grad_norm(self, grads: Any = None, grad_scale: float = 1.0) -> float:
         """Euclidean norm of all gradients together, each times `grad_scale`."""
+        self._refresh()
         self.last_grad_norm = self._native.grad_norm(self._gradients(grads), grad_scale=grad_scale)
         return self.last_grad_norm
 
@@ -280,6 +281,7 @@ class Optimizer(Evaluation):
         """
         groups = state.check_groups(self._name, self.param_groups, state_dict)
         for group in groups:
+            group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(group["params"]))
             self.check(group)
         rules = [self.rule(group) for group in groups]
         entries = state.check_entries(rules, self._slots, state_dict)
