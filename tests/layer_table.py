@@ -65,6 +65,12 @@ LAYERS: dict[str, Layer] = {
         lambda x, _: ref.batch_norm(x, np.ones(3), np.zeros(3), 0.1),
         lambda t: t.nn.BatchNorm1d(3, eps=0.1, affine=False, track_running_stats=False),
     ),
+    "SyncBatchNorm": Layer(
+        lambda: nn.SyncBatchNorm(3),
+        (6, 3),
+        state("weight", "bias", f=lambda x, g, b: ref.batch_norm(x, g, b, 1e-5)),
+        lambda t: t.nn.BatchNorm1d(3),
+    ),
     "LayerNorm": Layer(
         lambda: nn.LayerNorm(4),
         (2, 3, 4),

@@ -117,6 +117,17 @@ def test_a_graph_has_no_reference_cycles() -> None:
         gc.enable()
 
 
+def test_a_result_that_no_gradient_needs_is_freed_in_the_forward_pass() -> None:
+    x, b = ones(3), ones(3)
+    total = x + b
+    memory = weakref.ref(total.data)
+    y = total.relu().sum()
+    del total
+    assert memory() is None
+    y.backward()
+    np.testing.assert_array_equal(x.grad, np.ones(3))
+
+
 def test_gradients_accumulate_until_they_are_cleared() -> None:
     x = ones(3)
     for times in (1, 2, 3):

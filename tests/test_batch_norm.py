@@ -142,3 +142,15 @@ def test_merged_statistics_are_those_of_the_union(sizes: list[int]) -> None:
     if n:
         np.testing.assert_allclose(mean, union.mean(0), rtol=1e-13)
         np.testing.assert_allclose(m2, ((union - union.mean(0)) ** 2).sum(0), rtol=1e-9, atol=1e-20)
+
+
+def test_too_few_samples_on_all_ranks_together_are_refused_on_every_rank() -> None:
+    def work(rank: Any) -> Any:
+        norm = nn.BatchNorm1d(2, comm=rank)
+        with pytest.raises(ValueError, match="more than 1 element a channel in training, got 1"):
+            norm(tw.ones(1 if rank.rank == 1 else 0, 2))
+        return norm.state_dict()
+
+    for state in Ranks(2).run(work):
+        np.testing.assert_array_equal(state["running_mean"], [0, 0])
+        assert state["num_batches_tracked"] == 0

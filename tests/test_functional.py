@@ -157,6 +157,15 @@ def test_equal_elements_share_the_gradient_of_an_extreme() -> None:
     np.testing.assert_array_equal(a.grad, [0.5, 0.5])
 
 
+def test_nan_reaches_results_and_gradients_without_a_warning() -> None:
+    x = tw.tensor([1.0, np.nan], requires_grad=True)
+    for f in (F.max, F.norm, F.sum, F.softmax, F.relu, F.abs, F.mean, F.std, F.logsumexp):
+        x.grad = None
+        y = f(x)
+        assert np.isnan(y.data).any(), f.__name__
+        y.sum().backward()
+
+
 def test_gradients_at_kinks_are_finite() -> None:
     x = tw.zeros(3, requires_grad=True)
     (x.norm() + x.abs().sum() + x.relu().sum() + (x**2).sum() + (x**0).sum()).backward()

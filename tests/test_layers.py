@@ -97,3 +97,22 @@ def test_layer_equals_torch_in_training_and_evaluation(name: str) -> None:
         np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=1e-10, atol=1e-12)
     for (key, b), c in zip(ours.named_buffers(), theirs.buffers(), strict=True):
         np.testing.assert_allclose(b, c.numpy(), rtol=1e-12, err_msg=key)
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_layout_of_input_and_gradient_changes_no_bit(name: str) -> None:
+    """A transposed input and a gradient broadcast from one number, as `y.sum()` sends back."""
+    module, x = double(LAYERS[name]), draw_input(LAYERS[name])
+
+    def run(x: np.ndarray, seed: np.ndarray) -> list[np.ndarray]:
+        module.zero_grad()
+        value = tw.Tensor(x, requires_grad=True)
+        module(value).backward(seed)
+        return [p.grad.data for p in (value, *module.parameters()) if p.grad is not None]
+
+    shape = module(x).shape
+    expected = run(x, np.ones(shape))
+    for got, want in zip(
+        run(np.asfortranarray(x), np.broadcast_to(1.0, shape)), expected, strict=True
+    ):
+        np.testing.assert_array_equal(got, want)

@@ -66,6 +66,16 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         r"\(3,\), got float32 of shape \(4,\)",
     ),
+    "grad array": (
+        lambda: setattr(ones(3), "grad", np.ones(3, np.float32)),
+        TypeError,
+        "expected a Tensor or None, got ndarray",
+    ),
+    "block_linear weight": (
+        lambda: tw.block_linear(tw.ones(2, 4), tw.ones(4, 4)),
+        ValueError,
+        r"weight must be \(G, O, I\), got \(4, 4\)",
+    ),
     "stop at a result": (
         lambda: (ones(3) * 2).requires_grad_(False),
         RuntimeError,

@@ -104,7 +104,6 @@ _LAZY = {
     "callbacks": None,
     "data": None,
     "distributed": None,
-    "estimators": None,
     "optim": None,
     "serialization": None,
     "Trainer": "trainer",

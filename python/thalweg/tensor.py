@@ -29,7 +29,9 @@ class Tensor(Operators, InPlace, Variable):
         dtype: convert to this dtype.
 
     Attributes:
-        data: the NumPy array itself. Writing to it is not recorded.
+        data: the NumPy array itself. Writing to it is not recorded, and not noticed by a pending
+            `backward` that needs the old values. (Where PyTorch code says `t.data.norm()`, say
+            `t.detach().norm()`.)
         grad: Tensor of the same shape, or None before the first `backward`. In an `Arena` it is a
             view of the gradient buffer, and None zeroes that buffer.
 
@@ -170,6 +172,8 @@ class Tensor(Operators, InPlace, Variable):
 
     @grad.setter
     def grad(self, grad: Tensor | None) -> None:
+        if grad is not None and not isinstance(grad, Tensor):
+            raise TypeError(f"grad: expected a Tensor or None, got {type(grad).__name__}")
         if grad is not None and (grad.shape, grad.dtype) != (self.shape, self.dtype):
             raise ValueError(
                 f"grad: expected {self.dtype} of shape {self.shape}, "

@@ -150,6 +150,8 @@ def block_linear(x: T, weight: Any, bias: Any = None) -> T:
         (..., G * O), computed as one batched product.
     """
     shape = array_of(x).shape
+    if array_of(weight).ndim != 3:
+        raise ValueError(f"block_linear: weight must be (G, O, I), got {array_of(weight).shape}")
     groups, outputs, inputs = array_of(weight).shape
     if not shape or shape[-1] != groups * inputs:
         raise ValueError(

@@ -60,7 +60,7 @@ def _extreme(x: T, y: Any, axis: Axis) -> T:
     def backward(dy: T) -> Any:
         kept = reduced_shape(array.shape, axis)
         hits = np.asarray(array == y.reshape(kept), array.dtype)
-        share = hits / _core.sum(hits, axis, keepdims=True)
+        share = _core.div(hits, _core.sum(hits, axis, keepdims=True))
         return (mul(expand_reduced(dy, array.shape, axis), share),)
 
     return record(y, backward, x)
