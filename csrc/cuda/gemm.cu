@@ -6,10 +6,10 @@
 // of the CPU's FMA instruction sets.
 #include <type_traits>
 
+#include "cuda/activation.cuh"
 #include "cuda/families.h"
 #include "cuda/launch.cuh"
 #include "cuda/layout.cuh"
-#include "rules/elementwise.h"
 
 namespace thalweg::cuda {
 namespace {
@@ -104,14 +104,10 @@ __device__ void store(const Product<T>& p, T* row, std::int64_t i, std::int64_t 
 // thread's elements, and seven activations each take the compiler minutes. Not inlined: it costs the
 // loops before it registers.
 template <class T>
-__device__ __noinline__ void activate(const Product<T>& p, const Tile<T>& tile, std::int64_t i, std::int64_t j) {
+__device__ __noinline__ void activate_stored(const Product<T>& p, const Tile<T>& tile, std::int64_t i, std::int64_t j) {
   if (i >= p.m || j >= p.n) return;
   T& c = tile.c[i * p.c_row + j * p.c_col];
-  T result = c;
-  Activations::for_each([&]<template <class> class Rule>(int index) {
-    if (index == static_cast<int>(p.activation)) result = Rule<T>{}(c);
-  });
-  c = result;
+  c = activate(p.activation, c);
 }
 
 // --- multiply-adds ----------------------------------------------------------------------------
@@ -180,7 +176,7 @@ __global__ void __launch_bounds__(kThreads) multiply_fma(__grid_constant__ Argum
   if (p.activation == Activation::identity) return;
 #pragma unroll 1
   for (int e = 0; e < R::kSide * R::kSide; ++e)
-    activate(p, tile, tile.row + R::position(row_thread, e / R::kSide),
+    activate_stored(p, tile, tile.row + R::position(row_thread, e / R::kSide),
              tile.column + R::position(column_thread, e % R::kSide));
 }
 
@@ -289,7 +285,7 @@ __global__ void __launch_bounds__(kThreads) multiply_mma(__grid_constant__ Argum
   if (p.activation == Activation::identity) return;
 #pragma unroll 1
   for (int n = 0; n < kRowFragments * kColumnFragments * 4; ++n)
-    activate(p, tile, row_of(n / (4 * kColumnFragments), n), column_of(n / 4 % kColumnFragments, n));
+    activate_stored(p, tile, row_of(n / (4 * kColumnFragments), n), column_of(n / 4 % kColumnFragments, n));
 }
 
 // --- launches ---------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Scratch {
 
 inline void fill_zero(void* data, std::size_t bytes, Stream) { std::memset(data, 0, bytes); }
 inline void copy_to_device(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+inline void copy_to_host(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 
 #else
 
@@ -103,6 +104,13 @@ inline void fill_zero(void* data, std::size_t bytes, Stream stream) {
 inline void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream)),
         "cudaMemcpyAsync");
+}
+
+// Waits for the stream: only for what an error message depends on.
+inline void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream) {
+  const auto s = static_cast<cudaStream_t>(stream);
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s), "cudaMemcpyAsync");
+  check(cudaStreamSynchronize(s), "cudaStreamSynchronize");
 }
 
 #endif
