@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 
 import pytest
+
 import thalweg
 
 # The optimizers' examples share a namespace, which tests/test_optim.py gives them.
