@@ -1,7 +1,8 @@
 // The project's macros. Everything else is C++.
 #pragma once
 
-// Namespace of the code compiled for one instruction set; `host` in files compiled once.
+// Namespace of the code compiled for one instruction set; `host` in files compiled once. Headers with
+// such code open it as `inline namespace THALWEG_ISA`, so that `exp` is `avx2::exp` in AVX2 objects.
 #ifndef THALWEG_ISA
 #define THALWEG_ISA host
 #endif
@@ -14,7 +15,3 @@
 
 // Rules and their mathematics: inlined into the loop that uses them, on every device.
 #define THALWEG_RULE THALWEG_HOST_DEVICE inline __attribute__((always_inline))
-
-// Headers with code that is compiled once per ISA open this namespace; their names are then used
-// without the ISA: `thalweg::exp` is `thalweg::avx2::exp` inside the AVX2 objects.
-#define THALWEG_ISA_NAMESPACE inline namespace THALWEG_ISA

@@ -7,7 +7,7 @@
 #include "base/math.h"
 
 namespace thalweg {
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 // The unevaluated sum high + low, |low| <= ulp(high) / 2.
 struct Pair {

@@ -17,7 +17,7 @@ inline constexpr int kTreeLanes = 16;
 
 inline constexpr std::int64_t tree_blocks(std::int64_t n) { return (n + kTreeBlock - 1) / kTreeBlock; }
 
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 // Merges n partial results pairwise into partial[0]: neighbours first, an odd one waits a round.
 template <class T, class Merge>

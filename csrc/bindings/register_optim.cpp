@@ -106,7 +106,14 @@ class PyFusedOptimizer {
   }
 
   static bool unchanged(const Source& source, py::handle object) {
-    if (source.object.ptr() != object.ptr() || !py::isinstance<py::array>(object)) return false;
+    if (source.object.ptr() != object.ptr()) return false;
+    if (!py::isinstance<py::array>(object)) {
+      // DLPack costs microseconds a tensor; PyTorch's address of the data costs a tenth. The view's
+      // owner keeps that memory alive, so it cannot have become another array's.
+      if (!py::hasattr(object, "data_ptr")) return false;
+      return py::cast<std::uintptr_t>(object.attr("data_ptr")()) ==
+             reinterpret_cast<std::uintptr_t>(source.array.view.data);
+    }
     const auto* array = py::detail::array_proxy(object.ptr());
     return array->data == source.array.view.data && array->nd == source.array.view.rank &&
            source.array.owner.ptr() == object.ptr() &&

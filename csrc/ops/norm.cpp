@@ -209,7 +209,10 @@ void batch_norm_backward(const View& dy, const View& x, const Optional& gamma, c
   check_vector(op, "gamma", gamma, x, x.shape[axis]);
   check_statistic(op, "saved mean", saved.mean, x, x.shape[axis]);
   check_statistic(op, "saved rstd", saved.rstd, x, x.shape[axis]);
+  check_activation(op, saved.activation);
   if (saved.y) check_like_x(op, "saved y", *saved.y, x);
+  if (saved.activation != Activation::identity && !saved.y)
+    fail<ValueError>(op, ": saved must be what batch_norm returned, it lacks the output");
   const double n = saved.training ? static_cast<double>(count_per_channel(x, axis)) : 0;
   launch(BackwardLaunch{{dy, x, axis, gamma, saved.activation, saved.y, out.dx, out.dresidual},
                         saved.mean, saved.rstd, n, out.dgamma, out.dbeta});

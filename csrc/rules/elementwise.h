@@ -22,7 +22,7 @@ struct Parameter {
   double low, high;  // both included
 };
 
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 // --- one operand -----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@
 #include "base/config.h"
 
 namespace thalweg {
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 // gamma (x - mean) rstd + beta
 template <class T>

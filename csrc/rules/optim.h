@@ -7,7 +7,7 @@
 // the loop around it vectorises.
 //
 // To add an optimizer: a struct here, its name in OptimRules below, a class in optim/rules.py, a row
-// in tests/test_optim.py. Formulas and sources: docs/adding-an-optimizer.md and optim/rules.py.
+// in tests/optim_table.py. Formulas and sources: docs/adding-an-optimizer.md and optim/rules.py.
 #pragma once
 
 #include "base/math.h"
@@ -36,7 +36,7 @@ enum class MomentumForm : int { torch, nesterov, velocity, average, interim };
 
 inline constexpr int kMaxStates = 3;
 
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 // Advances a tensor's step state; every rule's prepare() runs after it.
 THALWEG_RULE void advance(const Hyper& h, StepState& s) {
@@ -290,7 +290,7 @@ struct Radam {
   THALWEG_RULE void operator()(T& p, T g, T* s) const {
     s[0] = moments.first(s[0], g);
     s[1] = moments.second(s[1], g);
-    p -= s[0] * (plain + adaptive / (sqrt(s[1]) + eps));
+    p -= s[0] * (adaptive > 0 ? adaptive / (sqrt(s[1]) + eps) : plain);
   }
 };
 

@@ -13,7 +13,7 @@ struct PhiloxKey {
   std::uint32_t low, high;
 };
 
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 struct PhiloxWords {
   std::uint32_t x0, x1, x2, x3;

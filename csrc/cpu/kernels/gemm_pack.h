@@ -8,7 +8,7 @@
 #include "cpu/kernels/gemm_vector.h"
 
 namespace thalweg {
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 template <class T>
 using LaneIndex = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;

@@ -10,7 +10,7 @@
 #include "base/config.h"
 
 namespace thalweg {
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;

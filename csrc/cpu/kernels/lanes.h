@@ -14,7 +14,7 @@
 #include "rules/reduce.h"
 
 namespace thalweg {
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 #if defined(__AVX512F__)
 inline constexpr int kDoubles = 8;

@@ -62,7 +62,7 @@ struct NormKernels {
   }
 };
 
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 void fill(LayerNormKernels&);
 }
 

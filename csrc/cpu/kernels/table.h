@@ -29,7 +29,7 @@ struct Kernels {
   LimitKernels limits;
 };
 
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 void fill(ElementwiseKernels&);
 void fill(DropoutKernels&);
 void fill(ReduceKernels&);
