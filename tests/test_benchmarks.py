@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from case import Case, Peers, Trial, Work
 from cases import SUITES, load_suite
 from measure import Record, Run, compare
 from report import Report
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 FIELDS = ["suite", "case", "impl", "version", "median_s", "q1_s", "q3_s", "ratio", "limit_fraction"]
 LIMITS = {"fma_f32_gflops": 100.0, "triad_gbytes": 10.0}
 
