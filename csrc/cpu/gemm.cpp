@@ -78,7 +78,7 @@ class Gemm {
     }
     const auto grain = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
     parallel_for(batches, grain, [&](std::int64_t begin, std::int64_t end) {
-      const GemmWorkspace::Slot slot(workspace);
+      const GemmWorkspace::Slot slot(*workspace_);  // the caller's, whichever thread runs this
       const Scratch<T> scratch = scratch_of(slot);
       T* b = scratch.tile + tile_elements();
       for (std::int64_t i = begin; i < end; ++i) multiply(product(i), b, &scratch);
