@@ -1,4 +1,4 @@
-"""Reductions over any axes: values, the documented tree, and bits that nothing but the data decides."""
+"""Reductions over any axes: values, the documented tree, and bits that only the data decides."""
 
 from __future__ import annotations
 

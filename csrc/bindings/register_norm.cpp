@@ -35,21 +35,22 @@ py::tuple batch_norm(py::handle x, py::handle gamma_object, py::handle beta_obje
                      py::handle residual_object, const std::optional<std::string>& activation) {
   constexpr const char* op = "batch_norm";
   const Batch batch(op, x, axis);
-  const Array gamma = optional_input(gamma_object, {op, "gamma"}), beta = optional_input(beta_object, {op, "beta"});
+  const Array gamma = optional_input(gamma_object, {op, "gamma"}),
+              beta = optional_input(beta_object, {op, "beta"});
   const Array running_mean = optional_input(mean_object, {op, "running_mean"});
   const Array running_var = optional_input(var_object, {op, "running_var"});
   const Array residual = optional_input(residual_object, {op, "residual"});
   const ops::BatchNormOptions options{training, momentum, eps, batch.axis, activation_of(op, activation)};
-  const Array y = empty_like(batch.x.view), mean = batch.channels(DType::f64), rstd = batch.channels(DType::f64);
+  const Array y = empty_like(batch.x.view), mean = batch.channels(DType::f64),
+              rstd = batch.channels(DType::f64);
   without_gil([&] {
     ops::batch_norm({batch.x.view, view_of(gamma), view_of(beta), view_of(residual)}, view_of(running_mean),
                     view_of(running_var), options, y.view, mean.view, rstd.view);
   });
   const bool activated = options.activation != Activation::identity;
-  return py::make_tuple(y.owner,
-                        py::make_tuple(mean.owner, rstd.owner, training,
-                                       activated ? py::object(py::str(*activation)) : py::none(),
-                                       activated ? y.owner : py::none(), bool(residual)));
+  return py::make_tuple(y.owner, py::make_tuple(mean.owner, rstd.owner, training,
+                                                activated ? py::object(py::str(*activation)) : py::none(),
+                                                activated ? y.owner : py::none(), bool(residual)));
 }
 
 py::tuple batch_norm_backward(py::handle dy_object, py::handle x, py::handle gamma_object,
@@ -59,7 +60,8 @@ py::tuple batch_norm_backward(py::handle dy_object, py::handle x, py::handle gam
     fail<ValueError>(op, ": saved must be what batch_norm returned, got a tuple of ", saved_objects.size());
   const Batch batch(op, x, axis);
   const Array dy = input(dy_object, {op, "dy"}), gamma = optional_input(gamma_object, {op, "gamma"});
-  const Array mean = input(saved_objects[0], {op, "saved mean"}), rstd = input(saved_objects[1], {op, "saved rstd"});
+  const Array mean = input(saved_objects[0], {op, "saved mean"}),
+              rstd = input(saved_objects[1], {op, "saved rstd"});
   const Array y = optional_input(saved_objects[4], {op, "saved y"});
   const ops::BatchNormSaved saved{mean.view, rstd.view, py::cast<bool>(saved_objects[2]),
                                   activation_of(op, py::cast<std::optional<std::string>>(saved_objects[3])),
@@ -79,8 +81,8 @@ py::tuple batch_norm_backward(py::handle dy_object, py::handle x, py::handle gam
 py::tuple batch_norm_statistics(py::handle x, std::int64_t axis) {
   const Batch batch("batch_norm_statistics", x, axis);
   const Array mean = batch.channels(DType::f64), m2 = batch.channels(DType::f64);
-  const std::int64_t n = without_gil(
-      [&] { return ops::batch_norm_statistics(batch.x.view, batch.axis, mean.view, m2.view); });
+  const std::int64_t n =
+      without_gil([&] { return ops::batch_norm_statistics(batch.x.view, batch.axis, mean.view, m2.view); });
   return py::make_tuple(n, mean.owner, m2.owner);
 }
 
@@ -89,13 +91,14 @@ py::object batch_norm_apply(py::handle x, py::handle gamma_object, py::handle be
                             py::handle residual_object, const std::optional<std::string>& activation) {
   constexpr const char* op = "batch_norm_apply";
   const Batch batch(op, x, axis);
-  const Array gamma = optional_input(gamma_object, {op, "gamma"}), beta = optional_input(beta_object, {op, "beta"});
+  const Array gamma = optional_input(gamma_object, {op, "gamma"}),
+              beta = optional_input(beta_object, {op, "beta"});
   const Array mean = input(mean_object, {op, "mean"}), rstd = input(rstd_object, {op, "rstd"});
   const Array residual = optional_input(residual_object, {op, "residual"}), y = empty_like(batch.x.view);
   const Activation fused = activation_of(op, activation);
   without_gil([&] {
-    ops::batch_norm_apply({batch.x.view, view_of(gamma), view_of(beta), view_of(residual)}, mean.view, rstd.view,
-                          batch.axis, fused, y.view);
+    ops::batch_norm_apply({batch.x.view, view_of(gamma), view_of(beta), view_of(residual)}, mean.view,
+                          rstd.view, batch.axis, fused, y.view);
   });
   return y.owner;
 }
@@ -141,11 +144,12 @@ py::tuple layer_norm(py::handle x_object, py::handle gamma_object, py::handle be
   constexpr const char* op = "layer_norm";
   const Array x = input(x_object, {op, "x"});
   check_float(op, "x", x.view);
-  const Array gamma = optional_input(gamma_object, {op, "gamma"}), beta = optional_input(beta_object, {op, "beta"});
-  const Array y = empty_like(x.view), mean = empty(DType::f64, {rows_of(x.view)}), rstd = empty_like(mean.view);
-  without_gil([&] {
-    ops::layer_norm({x.view, view_of(gamma), view_of(beta), eps, y.view, mean.view, rstd.view});
-  });
+  const Array gamma = optional_input(gamma_object, {op, "gamma"}),
+              beta = optional_input(beta_object, {op, "beta"});
+  const Array y = empty_like(x.view), mean = empty(DType::f64, {rows_of(x.view)}),
+              rstd = empty_like(mean.view);
+  without_gil(
+      [&] { ops::layer_norm({x.view, view_of(gamma), view_of(beta), eps, y.view, mean.view, rstd.view}); });
   return py::make_tuple(y.owner, py::make_tuple(mean.owner, rstd.owner));
 }
 
@@ -162,7 +166,8 @@ py::tuple layer_norm_backward(py::handle dy_object, py::handle x_object, py::han
   const std::int64_t length = x.view.rank ? x.view.shape[x.view.rank - 1] : 0;
   const Array dgamma = empty(x.view.dtype, {length}), dbeta = empty_like(dgamma.view);
   without_gil([&] {
-    ops::layer_norm_backward({dy.view, x.view, view_of(gamma), mean.view, rstd.view, dx.view, dgamma.view, dbeta.view});
+    ops::layer_norm_backward(
+        {dy.view, x.view, view_of(gamma), mean.view, rstd.view, dx.view, dgamma.view, dbeta.view});
   });
   return py::make_tuple(dx.owner, dgamma.owner, dbeta.owner);
 }
@@ -171,9 +176,9 @@ py::tuple layer_norm_backward(py::handle dy_object, py::handle x_object, py::han
 
 void register_norm(py::module_& m) {
   using py::arg;
-  m.def("batch_norm", &batch_norm, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"), arg("running_var"),
-        py::kw_only(), arg("training"), arg("momentum") = 0.1, arg("eps") = 1e-5, arg("axis") = 1,
-        arg("residual") = py::none(), arg("activation") = py::none());
+  m.def("batch_norm", &batch_norm, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"),
+        arg("running_var"), py::kw_only(), arg("training"), arg("momentum") = 0.1, arg("eps") = 1e-5,
+        arg("axis") = 1, arg("residual") = py::none(), arg("activation") = py::none());
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("gamma"), arg("saved"),
         py::kw_only(), arg("axis") = 1);
   m.def("batch_norm_statistics", &batch_norm_statistics, arg("x"), py::kw_only(), arg("axis") = 1);
@@ -181,8 +186,9 @@ void register_norm(py::module_& m) {
         py::kw_only(), arg("axis") = 1, arg("residual") = py::none(), arg("activation") = py::none());
   m.def("batch_norm_backward_sums", &batch_norm_backward_sums, arg("dy"), arg("x"), arg("mean"), arg("rstd"),
         py::kw_only(), arg("axis") = 1);
-  m.def("batch_norm_backward_apply", &batch_norm_backward_apply, arg("dy"), arg("x"), arg("gamma"), arg("mean"),
-        arg("rstd"), arg("sum_dy"), arg("sum_dy_xhat"), arg("n"), py::kw_only(), arg("axis") = 1);
+  m.def("batch_norm_backward_apply", &batch_norm_backward_apply, arg("dy"), arg("x"), arg("gamma"),
+        arg("mean"), arg("rstd"), arg("sum_dy"), arg("sum_dy_xhat"), arg("n"), py::kw_only(),
+        arg("axis") = 1);
   m.def("layer_norm", &layer_norm, arg("x"), arg("gamma"), arg("beta"), py::kw_only(), arg("eps") = 1e-5);
   m.def("layer_norm_backward", &layer_norm_backward, arg("dy"), arg("x"), arg("gamma"), arg("saved"));
 }

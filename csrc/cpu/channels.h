@@ -33,7 +33,9 @@ class Channels {
     piece_ = planes_ ? std::clamp<std::int64_t>(inner_, 1, kPlaneTile) : channels_;
     pieces_ = planes_ ? (inner_ + piece_ - 1) / piece_ : 1;
     const std::int64_t elements = std::max<std::int64_t>(1, piece_);
-    runs_ = pieces_ > 1 ? 1 : planes_ ? kPlaneTile / elements : std::max<std::int64_t>(4, kRowTile / elements / 4 * 4);
+    runs_ = pieces_ > 1 ? 1
+            : planes_   ? kPlaneTile / elements
+                        : std::max<std::int64_t>(4, kRowTile / elements / 4 * 4);
     tiles_ = count() == 0 ? 0 : pieces_ * ((outer_ + runs_ - 1) / runs_);
   }
 
@@ -86,11 +88,12 @@ class Channels {
   void for_groups(const F& f) const {
     const std::int64_t width = planes_ ? 1 : kColumns;
     if (planes_ ? channels_ < 2 * num_threads() : tiles_ > 1) return f(all());
-    parallel_for((channels_ + width - 1) / width, grain(width * count()), [&](std::int64_t begin, std::int64_t end) {
-      const ChannelRange range{begin * width, std::min(end * width, channels_)};
-      if (!planes_) return f(range);
-      for (std::int64_t c = range.begin; c < range.end; ++c) f(ChannelRange{c, c + 1});
-    });
+    parallel_for((channels_ + width - 1) / width, grain(width * count()),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   const ChannelRange range{begin * width, std::min(end * width, channels_)};
+                   if (!planes_) return f(range);
+                   for (std::int64_t c = range.begin; c < range.end; ++c) f(ChannelRange{c, c + 1});
+                 });
   }
 
  private:

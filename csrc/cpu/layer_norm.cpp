@@ -14,7 +14,8 @@ template <class T>
 std::vector<T> channel_vector(const std::optional<View>& v, std::int64_t n, T otherwise) {
   std::vector<T> values(static_cast<std::size_t>(n), otherwise);
   if (v)
-    for (std::int64_t c = 0; c < n; ++c) values[static_cast<std::size_t>(c)] = v->as<const T>()[c * v->strides[0]];
+    for (std::int64_t c = 0; c < n; ++c)
+      values[static_cast<std::size_t>(c)] = v->as<const T>()[c * v->strides[0]];
   return values;
 }
 
@@ -25,7 +26,9 @@ struct Rows {
     for (int i = 0; i + 1 < x.rank; ++i) count *= x.shape[i];
   }
 
-  std::int64_t for_elements(std::int64_t n) const { return std::max<std::int64_t>(1, n / std::max<std::int64_t>(1, length)); }
+  std::int64_t for_elements(std::int64_t n) const {
+    return std::max<std::int64_t>(1, n / std::max<std::int64_t>(1, length));
+  }
 };
 
 template <class T>
@@ -67,7 +70,8 @@ void backward(const LayerNormGradient& a) {
   for (std::int64_t stride = 1; stride < tiles; stride *= 2)
     for (std::int64_t t = 0; t + stride < tiles; t += 2 * stride)
       for (std::int64_t i = 0; i < 2 * n; ++i)
-        partial[static_cast<std::size_t>(t * 2 * n + i)] += partial[static_cast<std::size_t>((t + stride) * 2 * n + i)];
+        partial[static_cast<std::size_t>(t * 2 * n + i)] +=
+            partial[static_cast<std::size_t>((t + stride) * 2 * n + i)];
   for (std::int64_t c = 0; c < n; ++c) {
     a.dgamma.as<T>()[c] = static_cast<T>(partial[static_cast<std::size_t>(c)]);
     a.dbeta.as<T>()[c] = static_cast<T>(partial[static_cast<std::size_t>(n + c)]);

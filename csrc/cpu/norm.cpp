@@ -73,7 +73,9 @@ template <class T>
 class Applier {
  public:
   explicit Applier(const BatchNormArguments& a)
-      : a_(a), activation_(a.activation), residual_(a.residual ? *a.residual : View{}),
+      : a_(a),
+        activation_(a.activation),
+        residual_(a.residual ? *a.residual : View{}),
         constants_(static_cast<std::size_t>(3 * a.x.shape[a.axis])) {}
 
   void run(const Channels& channels, ChannelRange range, const T* x, const double* mean, const double* rstd) {
@@ -130,8 +132,12 @@ template <class T>
 class Inflow {
  public:
   explicit Inflow(const BatchNormGradient& a)
-      : activation_(a.activation), dy_(a.dy), y_(a.y ? *a.y : View{}),
-        written_(a.dresidual ? a.dresidual->as<T>() : activation_.backward ? a.dx.as<T>() : nullptr) {}
+      : activation_(a.activation),
+        dy_(a.dy),
+        y_(a.y ? *a.y : View{}),
+        written_(a.dresidual            ? a.dresidual->as<T>()
+                 : activation_.backward ? a.dx.as<T>()
+                                        : nullptr) {}
 
   const T* data() const { return written_ ? written_ : dy_.template as<T>(); }
 

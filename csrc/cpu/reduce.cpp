@@ -17,10 +17,14 @@ constexpr std::int64_t kGrainElements = 1 << 15;  // below this a second thread 
 template <class F>
 void with_rule(Reduction reduction, const F& f) {
   switch (reduction) {
-    case Reduction::sum: return f(Sum{});
-    case Reduction::sum_squares: return f(SumSquares{});
-    case Reduction::max: return f(Max{});
-    case Reduction::min: return f(Min{});
+    case Reduction::sum:
+      return f(Sum{});
+    case Reduction::sum_squares:
+      return f(SumSquares{});
+    case Reduction::max:
+      return f(Max{});
+    case Reduction::min:
+      return f(Min{});
   }
 }
 

@@ -8,9 +8,9 @@ namespace thalweg::cpu {
 
 struct ReduceArguments {
   Reduction reduction;
-  bool mean;           // divide by the number of reduced elements
-  unsigned axes;       // bit i: axis i of x is reduced
-  View x, out;         // out: the kept extents, C-contiguous, same dtype
+  bool mean;      // divide by the number of reduced elements
+  unsigned axes;  // bit i: axis i of x is reduced
+  View x, out;    // out: the kept extents, C-contiguous, same dtype
 };
 
 void reduce(const ReduceArguments& arguments);

@@ -99,10 +99,12 @@ void cross_entropy_typed(const View& logits, const View& target, double smoothin
   const auto kernel = kernels().softmax.row<T>().cross_entropy;
   for_rows<T>(rows, n, in.stride == 1 ? 0 : 1, [&](std::int64_t begin, std::int64_t end, T* buffer) {
     for (std::int64_t r = begin; r < end; ++r)
-      losses[r] = kernel(in.read(r, buffer), dlogits.as<T>() + r * n, n, label_at(target, r), smoothing, scale);
+      losses[r] =
+          kernel(in.read(r, buffer), dlogits.as<T>() + r * n, n, label_at(target, r), smoothing, scale);
   });
   if (reduction == LossReduction::none) {
-    std::transform(losses.get(), losses.get() + rows, loss.as<T>(), [](double v) { return static_cast<T>(v); });
+    std::transform(losses.get(), losses.get() + rows, loss.as<T>(),
+                   [](double v) { return static_cast<T>(v); });
     return;
   }
   const std::int64_t blocks = tree_blocks(rows);

@@ -51,7 +51,8 @@ void check_running(const char* op, const BatchNormInputs& in, const Optional& me
       if (input.view && overlaps(*output.view, *input.view))
         fail<ValueError>(op, ": ", output.name, " shares memory with ", input.name, "; pass a copy");
   }
-  if (overlaps(*mean, *var)) fail<ValueError>(op, ": running_mean shares memory with running_var; pass a copy");
+  if (overlaps(*mean, *var))
+    fail<ValueError>(op, ": running_mean shares memory with running_var; pass a copy");
 }
 
 void check_numbers(const char* op, const BatchNormInputs& in, const BatchNormOptions& options) {
@@ -134,8 +135,8 @@ struct BackwardLaunch {
 
   double flops() const { return 10 * elements_of(arguments.x); }
   double bytes() const {
-    return 2 * (arguments.dy.bytes() + arguments.x.bytes()) + arguments.dx.bytes() +
-           bytes_of(arguments.y) + bytes_of(arguments.dresidual);
+    return 2 * (arguments.dy.bytes() + arguments.x.bytes()) + arguments.dx.bytes() + bytes_of(arguments.y) +
+           bytes_of(arguments.dresidual);
   }
   void run() const {
     const std::vector<double> centers = doubles(mean), scales = doubles(rstd);
@@ -155,8 +156,8 @@ struct BackwardSumsLaunch {
   double flops() const { return 4 * elements_of(x); }
   double bytes() const { return dy.bytes() + x.bytes(); }
   void run() const {
-    cpu::batch_norm_backward_sums(dy, x, axis, doubles(mean).data(), doubles(rstd).data(), sum_dy.as<double>(),
-                                  sum_dy_xhat.as<double>());
+    cpu::batch_norm_backward_sums(dy, x, axis, doubles(mean).data(), doubles(rstd).data(),
+                                  sum_dy.as<double>(), sum_dy_xhat.as<double>());
   }
 };
 
@@ -215,7 +216,11 @@ void batch_norm_backward(const View& dy, const View& x, const Optional& gamma, c
     fail<ValueError>(op, ": saved must be what batch_norm returned, it lacks the output");
   const double n = saved.training ? static_cast<double>(count_per_channel(x, axis)) : 0;
   launch(BackwardLaunch{{dy, x, axis, gamma, saved.activation, saved.y, out.dx, out.dresidual},
-                        saved.mean, saved.rstd, n, out.dgamma, out.dbeta});
+                        saved.mean,
+                        saved.rstd,
+                        n,
+                        out.dgamma,
+                        out.dbeta});
 }
 
 std::int64_t batch_norm_statistics(const View& x, int axis, const View& mean, const View& m2) {

@@ -30,7 +30,8 @@ inline void check_like_x(const char* op, const char* name, const View& v, const 
 }
 
 inline void check_eps(const char* op, double eps) {
-  if (!(eps >= 0 && std::isfinite(eps))) fail<ValueError>(op, ": eps must be at least 0 and finite, got ", eps);
+  if (!(eps >= 0 && std::isfinite(eps)))
+    fail<ValueError>(op, ": eps must be at least 0 and finite, got ", eps);
 }
 
 inline std::vector<double> doubles(const View& v) {

@@ -1,7 +1,7 @@
 """Normalisation, softmax and cross-entropy in float64, as the papers write them.
 
-Sums over many elements are `math.fsum`, which rounds once. The reduction tree of csrc/base/tree.h is
-here too, element by element.
+Sums over many elements are `math.fsum`, which rounds once. The reduction tree of csrc/base/tree.h
+is here too, element by element.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ THALWEG_RULE double reduce_row(std::int64_t n, const Map& map, const T*... x) {
   std::int64_t blocks = 0;
   for (std::int64_t i = 0; i < n; i += kTreeBlock) {
     double run = reduce_block<Rule>(n - i < kTreeBlock ? n - i : kTreeBlock, map, (x + i)...);
-    for (std::int64_t complete = ++blocks; complete % 2 == 0; complete /= 2) run = Rule::merge(runs[--depth], run);
+    for (std::int64_t complete = ++blocks; complete % 2 == 0; complete /= 2)
+      run = Rule::merge(runs[--depth], run);
     runs[depth++] = run;
   }
   if (depth == 0) return Rule::kIdentity;

@@ -12,7 +12,8 @@ struct RowMoments {
 template <class T>
 struct LayerNormLoops {
   // y = gamma (x - mean) rstd + beta
-  RowMoments (*forward)(const T* x, const T* gamma, const T* beta, T* y, std::int64_t n, double eps) = nullptr;
+  RowMoments (*forward)(const T* x, const T* gamma, const T* beta, T* y, std::int64_t n,
+                        double eps) = nullptr;
   // Writes dx and adds this row's share to dgamma = Σ dy xhat and dbeta = Σ dy.
   void (*backward)(const T* dy, const T* x, const T* gamma, RowMoments moments, T* dx, double* dgamma,
                    double* dbeta, std::int64_t n) = nullptr;

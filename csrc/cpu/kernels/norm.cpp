@@ -1,6 +1,6 @@
+#include "rules/norm.h"
 #include "cpu/kernels/lanes.h"
 #include "cpu/kernels/table.h"
-#include "rules/norm.h"
 
 namespace thalweg::THALWEG_ISA {
 namespace {
@@ -73,23 +73,23 @@ THALWEG_RULE void for_runs(Runs runs, const F& four, const G& one) {
   for (; r < runs.count; ++r) one(r * runs.stride);
 }
 
-// sums[c] += map(x[c]…) over all runs.
-template <class Map, class... T>
-THALWEG_RULE void sum_columns(Runs runs, double* __restrict sums, const Map& map, const T*... x) {
+// sums[c] += map(c, x[c]) over all runs.
+template <class Map, class T>
+THALWEG_RULE void sum_columns(Runs runs, double* __restrict sums, const Map& map, const T* x) {
   const std::int64_t n = runs.length, stride = runs.stride;
   for_runs(
       runs,
       [&](std::int64_t at) {
 #pragma GCC ivdep
         for (std::int64_t c = 0; c < n; ++c)
-          sums[c] += (map(c, static_cast<double>(x[at + c])...) +
-                      map(c, static_cast<double>(x[at + stride + c])...)) +
-                     (map(c, static_cast<double>(x[at + 2 * stride + c])...) +
-                      map(c, static_cast<double>(x[at + 3 * stride + c])...));
+          sums[c] +=
+              (map(c, static_cast<double>(x[at + c])) + map(c, static_cast<double>(x[at + stride + c]))) +
+              (map(c, static_cast<double>(x[at + 2 * stride + c])) +
+               map(c, static_cast<double>(x[at + 3 * stride + c])));
       },
       [&](std::int64_t at) {
 #pragma GCC ivdep
-        for (std::int64_t c = 0; c < n; ++c) sums[c] += map(c, static_cast<double>(x[at + c])...);
+        for (std::int64_t c = 0; c < n; ++c) sums[c] += map(c, static_cast<double>(x[at + c]));
       });
 }
 
@@ -113,8 +113,7 @@ void row_apply(const T* x, const T* residual, T* y, Runs runs, NormalizeConstant
       residual += runs.stride;
     } else {
 #pragma GCC ivdep
-      for (std::int64_t c = 0; c < runs.length; ++c)
-        y[c] = Normalize<T>{center[c], scale[c], shift[c]}(x[c]);
+      for (std::int64_t c = 0; c < runs.length; ++c) y[c] = Normalize<T>{center[c], scale[c], shift[c]}(x[c]);
     }
   }
 }
@@ -122,9 +121,30 @@ void row_apply(const T* x, const T* residual, T* y, Runs runs, NormalizeConstant
 template <class T>
 void row_sums(const T* dy, const T* x, Runs runs, const double* mean, double* __restrict sum_dy,
               double* __restrict sum_dy_x) {
-  for (std::int64_t c = 0; c < runs.length; ++c) sum_dy[c] = sum_dy_x[c] = 0;
-  sum_columns(runs, sum_dy, [](std::int64_t, double g) { return g; }, dy);
-  sum_columns(runs, sum_dy_x, [mean](std::int64_t c, double g, double v) { return g * (v - mean[c]); }, dy, x);
+  const std::int64_t n = runs.length, stride = runs.stride;
+  for (std::int64_t c = 0; c < n; ++c) sum_dy[c] = sum_dy_x[c] = 0;
+  const auto gradient = [&](std::int64_t i) { return static_cast<double>(dy[i]); };
+  const auto product = [&](std::int64_t i, double center) {
+    return gradient(i) * (static_cast<double>(x[i]) - center);
+  };
+  for_runs(
+      runs,
+      [&](std::int64_t at) {
+#pragma GCC ivdep
+        for (std::int64_t c = 0; c < n; ++c) {
+          const std::int64_t i = at + c, j = i + 2 * stride;
+          sum_dy[c] += (gradient(i) + gradient(i + stride)) + (gradient(j) + gradient(j + stride));
+          sum_dy_x[c] += (product(i, mean[c]) + product(i + stride, mean[c])) +
+                         (product(j, mean[c]) + product(j + stride, mean[c]));
+        }
+      },
+      [&](std::int64_t at) {
+#pragma GCC ivdep
+        for (std::int64_t c = 0; c < n; ++c) {
+          sum_dy[c] += gradient(at + c);
+          sum_dy_x[c] += product(at + c, mean[c]);
+        }
+      });
 }
 
 template <class T>

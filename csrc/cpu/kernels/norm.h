@@ -35,7 +35,8 @@ struct NormLoops {
   using Sums = void (*)(const T* dy, const T* x, Runs runs, const double* mean, double* sum_dy,
                         double* sum_dy_x);
   // dx may be dy
-  using Backward = void (*)(const T* dy, const T* x, T* dx, Runs runs, NormalizeBackwardConstants<T> constants);
+  using Backward = void (*)(const T* dy, const T* x, T* dx, Runs runs,
+                            NormalizeBackwardConstants<T> constants);
 
   Moments moments = nullptr;
   Apply apply = nullptr;

@@ -25,15 +25,15 @@ void reduce_columns(const T* __restrict x, std::int64_t stride, std::int64_t row
   for (int step = 1; step < kTreeLanes; step *= 2)
     for (int j = 0; j < kTreeLanes; j += 2 * step)
 #pragma GCC ivdep
-      for (std::int64_t c = 0; c < columns; ++c)
-        lanes[j][c] = Rule::merge(lanes[j][c], lanes[j + step][c]);
+      for (std::int64_t c = 0; c < columns; ++c) lanes[j][c] = Rule::merge(lanes[j][c], lanes[j + step][c]);
   for (std::int64_t c = 0; c < columns; ++c) out[c * out_stride] = lanes[0][c];
 }
 
 template <class T>
 void fill_blocks(ReduceBlock<T> (&blocks)[kReductions]) {
   blocks[static_cast<int>(Reduction::sum)] = {reduce_row<Sum, T>, reduce_columns<Sum, T>};
-  blocks[static_cast<int>(Reduction::sum_squares)] = {reduce_row<SumSquares, T>, reduce_columns<SumSquares, T>};
+  blocks[static_cast<int>(Reduction::sum_squares)] = {reduce_row<SumSquares, T>,
+                                                      reduce_columns<SumSquares, T>};
   blocks[static_cast<int>(Reduction::max)] = {reduce_row<Max, T>, reduce_columns<Max, T>};
   blocks[static_cast<int>(Reduction::min)] = {reduce_row<Min, T>, reduce_columns<Min, T>};
 }
