@@ -70,7 +70,9 @@ THALWEG_RULE float power_of_magnitude(float magnitude, float b) {
 
 template <class T>
 THALWEG_RULE bool is_integer(T x) {
-  return abs(x) >= Format<T>::kTwoToMantissa || round_to_integer(x) == x;
+  constexpr T kIntegers = Format<T>::kTwoToMantissa;  // from here on there are no others
+  const T magnitude = abs(x);
+  return magnitude >= kIntegers || (magnitude + kIntegers) - kIntegers == magnitude;
 }
 
 // C's and NumPy's special cases: pow(a, 0) = pow(1, b) = 1 whatever the other is, also NaN; a negative
