@@ -72,11 +72,14 @@ class Pool {
     next_.store(0, std::memory_order_relaxed);
     error_ = nullptr;
     failed_.store(false, std::memory_order_relaxed);
-    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    helpers_.store(kOpen, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     work();
-    for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin)
+    // Every range is taken now. A worker that has no core yet finds the job closed and is not waited
+    // for: on a busy machine it would cost a time slice of the scheduler, milliseconds.
+    helpers_.fetch_and(~kOpen, std::memory_order_relaxed);
+    for (int spin = 0; helpers_.load(std::memory_order_acquire) != 0; ++spin)
       spin < kSpins ? _mm_pause() : std::this_thread::yield();
     if (error_) std::rethrow_exception(error_);
   }
@@ -121,12 +124,21 @@ class Pool {
       int spin = 0;
       while (generation_.load(std::memory_order_acquire) == seen)
         ++spin < kSpins ? _mm_pause() : generation_.wait(seen, std::memory_order_acquire);
-      ++seen;
+      seen = generation_.load(std::memory_order_acquire);
       if (stopping_.load(std::memory_order_relaxed)) return;
+      if (!join()) continue;
       _mm_setcsr(job_.floating_point_environment);
       work();
-      running_.fetch_sub(1, std::memory_order_release);
+      helpers_.fetch_sub(1, std::memory_order_release);
     }
+  }
+
+  // Only who has joined may look at the job: it stays as it is until all helpers have left.
+  bool join() {
+    std::uint32_t helpers = helpers_.load(std::memory_order_relaxed);
+    while (helpers & kOpen)
+      if (helpers_.compare_exchange_weak(helpers, helpers + 1, std::memory_order_acquire)) return true;
+    return false;
   }
 
   void work() {
@@ -152,7 +164,8 @@ class Pool {
   std::atomic<bool> stopping_{false}, failed_{false};
   alignas(64) std::atomic<std::uint32_t> generation_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
-  alignas(64) std::atomic<int> running_{0};
+  static constexpr std::uint32_t kOpen = 1U << 31;
+  alignas(64) std::atomic<std::uint32_t> helpers_{0};  // workers inside the job, and kOpen while it takes more
 };
 
 // Never destroyed: workers may outlive static destructors. In a forked child the workers are gone
