@@ -145,20 +145,19 @@ def sync_batch_norm(
     n, mu, m2 = merge_statistics(comm.allgather(_core.batch_norm_statistics(data_of(x), axis=axis)))
     if n < 2:
         raise ValueError(f"batch_norm: expected more than 1 element a channel in training, got {n}")
-    rstd = (1 / np.sqrt(m2 / n + eps)).astype(dtype)
-    center = mu.astype(dtype)
-    y = _core.batch_norm_apply(data_of(x), data_of(gamma), data_of(beta), center, rstd, axis=axis)
+    rstd = 1 / np.sqrt(m2 / n + eps)  # float64, like mu: a large mean needs its last digits
+    y = _core.batch_norm_apply(data_of(x), data_of(gamma), data_of(beta), mu, rstd, axis=axis)
     if running_mean is not None and running_var is not None:
         running_mean += momentum * (mu - running_mean)
         running_var += momentum * (m2 / (n - 1) - running_var)
 
     def backward(dy: Any) -> Any:
-        local = _core.batch_norm_backward_sums(dy.data, data_of(x), center, rstd, axis=axis)
-        total = np.stack(local).astype(np.float64)
+        local = _core.batch_norm_backward_sums(dy.data, data_of(x), mu, rstd, axis=axis)
+        total = np.stack(local)
         comm.allreduce(total)
-        sum_dy, sum_dy_xhat = total.astype(dtype)
+        sum_dy, sum_dy_xhat = total
         dx = _core.batch_norm_backward_apply(
-            dy.data, data_of(x), data_of(gamma), center, rstd, sum_dy, sum_dy_xhat, n, axis=axis
+            dy.data, data_of(x), data_of(gamma), mu, rstd, sum_dy, sum_dy_xhat, n, axis=axis
         )
         dbeta, dgamma = (part.astype(dtype) for part in local)
         return first_order("sync_batch_norm", (dx, dgamma, dbeta), dy, x, gamma, beta)
