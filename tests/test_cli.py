@@ -109,7 +109,8 @@ def test_the_model_loads_into_torch_and_agrees(table: Path) -> None:
 
     import thalweg as tw
 
-    assert cli.main(["train", str(table), "--epochs", "2", "--hidden", "8", "--output", "r"]) == 0
+    options = ["--epochs", "2", "--hidden", "8", "--dropout", "0"]
+    assert cli.main(["train", str(table), *options, "--output", "r"]) == 0
     theirs = torch.nn.Sequential(
         torch.nn.Linear(4, 8, bias=False),
         torch.nn.BatchNorm1d(8),
@@ -286,14 +287,13 @@ Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_follow_the_trajectory_of_one(table: Path, mpirun: Mpirun, ranks: int) -> None:
+def test_ranks_follow_the_trajectory_of_one(table: Path, mpirun: Mpirun) -> None:
     options = ["train", str(table), "--epochs", "4", "--dropout", "0.2", "--batch-size", "20"]
     assert cli.main([*options, "--output", "alone"]) == 0
-    done = mpirun(ranks, *options, "--output", "together")
+    done = mpirun(3, *options, "--output", "together")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
-    assert f"{ranks} ranks" in done.stdout
+    assert "3 ranks" in done.stdout
     for one, many in zip(metrics(Path("alone")), metrics(Path("together")), strict=True):
         for column in ("train_loss", "val_loss"):
             assert float(many[column]) == pytest.approx(float(one[column]), rel=1e-5)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import data, nn, optim
 from .callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, Progress
-from .data import ArrayDataset, Splits, Standardise
+from .data import ArrayDataset, DataError, Splits, Standardise
 from .distributed import Communicator
 from .files import atomic_write, remove_leftovers
 from .plots import learning_curves
@@ -47,29 +47,29 @@ class Config:
 
     dataset: str = "digits"
     data: str | None = None
-    epochs: int = 30
+    epochs: int = 40
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 3e-3
     optimizer: str = "adam"
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[int, ...] = (256, 128)
     batchnorm: bool = True
-    dropout: float = 0.0
+    dropout: float = 0.3
     activation: str = "relu"
-    patience: int = 10
+    patience: int = 15
     seed: int = 0
 
 
 def read_config(run: Path) -> Config:
     """The settings of an earlier run.
 
-    Errors: ValueError for a file that is not a run's config.json, FileNotFoundError.
+    Errors: DataError for a file that is not a run's config.json, FileNotFoundError.
     """
     path = run / "config.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         settings = {field.name: stored[field.name] for field in fields(Config)}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected the config.json of a run, found: {error!r}") from error
+        raise DataError(f"{path}: expected the config.json of a run, found: {error!r}") from error
     return Config(**{**settings, "hidden": tuple(settings["hidden"])})
 
 

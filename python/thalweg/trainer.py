@@ -203,7 +203,7 @@ class Trainer:
         state = None
         if self.comm.rank == 0:
             path = Path(path)
-            state = load_newest(path) if path.is_dir() else load(path)
+            state = load(path) if path.suffix == ".safetensors" else load_newest(path)
         self.load_state_dict(self.comm.broadcast_object(state))
 
     def _train_epoch(self, loader: DataLoader) -> Record:
