@@ -136,8 +136,17 @@ inline void check_float(const char* op, const char* name, const View& v) {
     fail<TypeError>(op, ": ", name, " must be float32 or float64, got ", v.dtype);
 }
 
+inline void check_same_device(const char* op, const char* name, const View& v, const char* other_name,
+                              const View& other) {
+  if (v.device != other.device)
+    fail<DeviceError>(op, ": ", name, " is ", v.device == Device::cuda ? "on a GPU" : "in host memory",
+                      " but ", other_name, " is not; move one of them");
+}
+
+// The operands of a call share dtype and device.
 inline void check_same_dtype(const char* op, const char* name, const View& v, const char* other_name,
                              const View& other) {
+  check_same_device(op, name, v, other_name, other);
   if (v.dtype != other.dtype)
     fail<TypeError>(op, ": ", name, " is ", v.dtype, " but ", other_name, " is ", other.dtype,
                     "; convert one of them");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
 
 namespace thalweg::bindings {
@@ -21,8 +22,8 @@ void check_alignment(const View& view, Argument argument) {
 
 void set_shape(View& view, int rank, Argument argument) {
   if (rank > kMaxRank)
-    fail<ValueError>(argument.function, ": ", argument.name, " has ", rank, " dimensions, at most ",
-                     kMaxRank, " are supported");
+    fail<ValueError>(argument.function, ": ", argument.name, " has ", rank, " dimensions, at most ", kMaxRank,
+                     " are supported");
   view.rank = rank;
 }
 
@@ -57,17 +58,24 @@ void set_contiguous_strides(View& view) {
 DType dtype_of_numpy(const py::dtype& dtype, Argument argument) {
   const char order = dtype.byteorder();
   if (order == '>')
-    fail<TypeError>(argument.function, ": ", argument.name, " is big-endian; convert it with ",
-                    argument.name, ".astype(", argument.name, ".dtype.newbyteorder('='))");
+    fail<TypeError>(argument.function, ": ", argument.name, " is big-endian; convert it with ", argument.name,
+                    ".astype(", argument.name, ".dtype.newbyteorder('='))");
   switch (dtype.num()) {
-    case py::detail::npy_api::NPY_FLOAT_: return DType::f32;
-    case py::detail::npy_api::NPY_DOUBLE_: return DType::f64;
-    case py::detail::npy_api::NPY_INT_: return DType::i32;
+    case py::detail::npy_api::NPY_FLOAT_:
+      return DType::f32;
+    case py::detail::npy_api::NPY_DOUBLE_:
+      return DType::f64;
+    case py::detail::npy_api::NPY_INT_:
+      return DType::i32;
     case py::detail::npy_api::NPY_LONG_:
-    case py::detail::npy_api::NPY_LONGLONG_: return DType::i64;
-    case py::detail::npy_api::NPY_UBYTE_: return DType::u8;
-    case py::detail::npy_api::NPY_BOOL_: return DType::boolean;
-    default: break;
+    case py::detail::npy_api::NPY_LONGLONG_:
+      return DType::i64;
+    case py::detail::npy_api::NPY_UBYTE_:
+      return DType::u8;
+    case py::detail::npy_api::NPY_BOOL_:
+      return DType::boolean;
+    default:
+      break;
   }
   const std::string name = py::str(dtype);
   if (name == "float16") return DType::f16;
@@ -147,14 +155,13 @@ Array from_dlpack(py::handle object, Argument argument) {
     auto* managed = static_cast<dlpack::ManagedTensorVersioned*>(
         PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
     if (managed->version.major != 1)
-      fail<TypeError>(argument.function, ": ", argument.name, " exports DLPack ",
-                      managed->version.major, ", expected version 1");
+      fail<TypeError>(argument.function, ": ", argument.name, " exports DLPack ", managed->version.major,
+                      ", expected version 1");
     result.owner = adopt(managed, capsule.ptr(), "used_dltensor_versioned");
     result.view.writable = (managed->flags & dlpack::kReadOnly) == 0;
     read_tensor(result.view, managed->tensor, argument);
   } else if (PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
-    auto* managed =
-        static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+    auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
     result.owner = adopt(managed, capsule.ptr(), "used_dltensor");
     result.view.writable = true;
     read_tensor(result.view, managed->tensor, argument);
@@ -172,9 +179,7 @@ Array input(py::handle object, Argument argument) {
   if (py::isinstance<py::array>(object)) {
     result = from_numpy(object, argument);
   } else if (py::hasattr(object, "__cuda_array_interface__")) {
-    fail<DeviceError>(argument.function, ": ", argument.name,
-                      " is a CUDA array, but the CUDA half of thalweg is not loaded; "
-                      "`thalweg doctor` says why");
+    result = from_cuda(object, argument);
   } else if (py::hasattr(object, "__dlpack__")) {
     result = from_dlpack(object, argument);
   } else if (PyObject_CheckBuffer(object.ptr()) && !PyBytes_Check(object.ptr())) {
@@ -211,7 +216,8 @@ std::optional<double> scalar(py::handle object) {
   return std::nullopt;
 }
 
-Array empty(DType dtype, const std::int64_t* shape, int rank) {
+Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {
+  if (device == Device::cuda) return empty_on_cuda(dtype, shape, rank);
   const py::dtype type = dtype == DType::f64   ? py::dtype::of<double>()
                          : dtype == DType::f32 ? py::dtype::of<float>()
                          : dtype == DType::i32 ? py::dtype::of<std::int32_t>()

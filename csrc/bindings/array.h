@@ -46,11 +46,11 @@ Array optional_output(py::handle object, Argument argument);
 std::optional<double> scalar(py::handle object);
 
 // A new uninitialised C-contiguous array. MemoryError if there is no room.
-Array empty(DType dtype, const std::int64_t* shape, int rank);
-inline Array empty(DType dtype, std::initializer_list<std::int64_t> shape) {
-  return empty(dtype, shape.begin(), static_cast<int>(shape.size()));
+Array empty(Device device, DType dtype, const std::int64_t* shape, int rank);
+inline Array empty(Device device, DType dtype, std::initializer_list<std::int64_t> shape) {
+  return empty(device, dtype, shape.begin(), static_cast<int>(shape.size()));
 }
-inline Array empty_like(const View& view) { return empty(view.dtype, view.shape, view.rank); }
+inline Array empty_like(const View& view) { return empty(view.device, view.dtype, view.shape, view.rank); }
 
 // "axis" as NumPy reads it: negative counts from the end. ValueError outside the rank.
 int normalize_axis(std::int64_t axis, int rank, Argument argument);

@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, m) {
     }
   });
   register_machine(m);
+  register_cuda(m);
   register_elementwise(m);
   register_reduce(m);
   register_softmax(m);

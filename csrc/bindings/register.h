@@ -6,6 +6,7 @@
 namespace thalweg::bindings {
 
 void register_machine(py::module_& m);
+void register_cuda(py::module_& m);
 void register_elementwise(py::module_& m);
 void register_reduce(py::module_& m);
 void register_softmax(py::module_& m);

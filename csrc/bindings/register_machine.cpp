@@ -13,7 +13,6 @@ void register_machine(py::module_& m) {
   m.def("available_isas", &available_isas);
   m.def("set_num_threads", &set_num_threads, py::arg("n"), py::call_guard<py::gil_scoped_release>());
   m.def("get_num_threads", &num_threads);
-  m.def("has_cuda", [] { return false; });
   m.def(
       "measure_limits",
       [](double seconds) {

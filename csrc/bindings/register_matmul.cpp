@@ -34,7 +34,7 @@ py::object matmul(py::handle a, py::handle b, py::handle out, bool accumulate, p
     if (accumulate)
       fail<ValueError>("matmul: accumulate=True adds to out, but out is None; pass the array to add to");
     const ops::MatmulShape shape = ops::matmul_shape(left.view, right.view);
-    result = empty(left.view.dtype, shape.extents, shape.rank);
+    result = empty(left.view.device, left.view.dtype, shape.extents, shape.rank);
   }
   without_gil([&] { ops::matmul(left.view, right.view, result.view, options); });
   return result.owner;
@@ -49,8 +49,8 @@ void register_matmul(py::module_& m) {
   m.def(
       "set_matmul_precision",
       [](py::handle precision) {
-        ops::set_matmul_precision(
-            ops::parse_precision("set_matmul_precision", text(precision, {"set_matmul_precision", "precision"})));
+        ops::set_matmul_precision(ops::parse_precision(
+            "set_matmul_precision", text(precision, {"set_matmul_precision", "precision"})));
       },
       py::arg("precision"));
   m.def("get_matmul_precision", [] { return ops::name_of(ops::matmul_precision()); });

@@ -27,7 +27,7 @@ struct Batch {
     axis = normalize_axis(channel_axis, x.view.rank, {op, "axis"});
   }
 
-  Array channels(DType dtype) const { return empty(dtype, {x.view.shape[axis]}); }
+  Array channels(DType dtype) const { return empty(x.view.device, dtype, {x.view.shape[axis]}); }
 };
 
 py::tuple batch_norm(py::handle x, py::handle gamma_object, py::handle beta_object, py::handle mean_object,
@@ -146,7 +146,7 @@ py::tuple layer_norm(py::handle x_object, py::handle gamma_object, py::handle be
   check_float(op, "x", x.view);
   const Array gamma = optional_input(gamma_object, {op, "gamma"}),
               beta = optional_input(beta_object, {op, "beta"});
-  const Array y = empty_like(x.view), mean = empty(DType::f64, {rows_of(x.view)}),
+  const Array y = empty_like(x.view), mean = empty(x.view.device, DType::f64, {rows_of(x.view)}),
               rstd = empty_like(mean.view);
   without_gil(
       [&] { ops::layer_norm({x.view, view_of(gamma), view_of(beta), eps, y.view, mean.view, rstd.view}); });
@@ -164,7 +164,7 @@ py::tuple layer_norm_backward(py::handle dy_object, py::handle x_object, py::han
   const Array mean = input(saved[0], {op, "saved mean"}), rstd = input(saved[1], {op, "saved rstd"});
   const Array dx = empty_like(x.view);
   const std::int64_t length = x.view.rank ? x.view.shape[x.view.rank - 1] : 0;
-  const Array dgamma = empty(x.view.dtype, {length}), dbeta = empty_like(dgamma.view);
+  const Array dgamma = empty(x.view.device, x.view.dtype, {length}), dbeta = empty_like(dgamma.view);
   without_gil([&] {
     ops::layer_norm_backward(
         {dy.view, x.view, view_of(gamma), mean.view, rstd.view, dx.view, dgamma.view, dbeta.view});

@@ -16,7 +16,7 @@ py::object reduce(const char* op, Reduction reduction, bool mean, py::handle obj
     const bool reduced = axes >> i & 1;
     if (!reduced || keepdims) shape[rank++] = reduced ? 1 : x.view.shape[i];
   }
-  const Array out = empty(x.view.dtype, shape, rank);
+  const Array out = empty(x.view.device, x.view.dtype, shape, rank);
   without_gil([&] { ops::reduce(op, reduction, mean, x.view, axes, out.view); });
   return out.owner;
 }

@@ -44,7 +44,7 @@ py::tuple softmax_cross_entropy(py::handle logits_object, py::handle target_obje
   check_float(op, "logits", logits.view);
   check_rank(op, "logits", logits.view, 2);
   const bool per_row = options.reduction == ops::LossReduction::none;
-  const Array loss = empty(logits.view.dtype, logits.view.shape, per_row ? 1 : 0);
+  const Array loss = empty(logits.view.device, logits.view.dtype, logits.view.shape, per_row ? 1 : 0);
   const Array dlogits = empty_like(logits.view);
   without_gil(
       [&] { ops::softmax_cross_entropy(logits.view, target.view, options, loss.view, dlogits.view); });

@@ -39,19 +39,6 @@ struct RuleTable<TypeList<Rule<float>...>> {
 constexpr const auto& kRules = RuleTable<OptimRules<float>>::entries;
 
 template <class T>
-void prepare_stages(const Hyper& h, const OptimStageOptions& options, void* scalars) {
-  static_assert(sizeof(OptimStages<T>) <= sizeof(OptimScalars));
-  const bool decoupled = h.decoupled != 0;
-  new (scalars) OptimStages<T>{
-      static_cast<T>(h.maximize != 0 ? -options.grad_scale : options.grad_scale),
-      static_cast<T>(options.clip_value),
-      static_cast<T>(decoupled ? 0 : h.weight_decay),
-      static_cast<T>(decoupled ? 1 - h.lr * h.weight_decay : 1),
-      static_cast<T>(options.ema_decay),
-      static_cast<T>(1 - options.ema_decay)};
-}
-
-template <class T>
 double block_sum_squares(const OptimTensor& tensor, std::int64_t begin, std::int64_t end) {
   const auto& table = kernels();
   alignas(64) T sum[kTreeBlock];
@@ -87,7 +74,9 @@ void prepare(OptimWork& work, const Hyper& hyper, StepState& state, const OptimS
   advance(hyper, state);
   (work.dtype == DType::f64 ? rule.prepare_f64 : rule.prepare_f32)(hyper, state, &work.rule_scalars);
   with_float_type(work.dtype, [&](auto zero) {
-    prepare_stages<decltype(zero)>(hyper, options, &work.stages);
+    using Stages = OptimStages<decltype(zero)>;
+    static_assert(sizeof(Stages) <= sizeof(OptimScalars));
+    new (&work.stages) Stages(Stages::prepare(hyper, options));
   });
 }
 
@@ -125,9 +114,8 @@ double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& 
     double* blocks = partial.data() + first[static_cast<std::size_t>(slice.tensor)];
     for (std::int64_t begin = slice.begin; begin < slice.end; begin += kTreeBlock) {
       const std::int64_t end = std::min(begin + kTreeBlock, slice.end);
-      blocks[begin / kTreeBlock] = with_float_type(item.dtype, [&](auto zero) {
-        return block_sum_squares<decltype(zero)>(item.tensor, begin, end);
-      });
+      blocks[begin / kTreeBlock] = with_float_type(
+          item.dtype, [&](auto zero) { return block_sum_squares<decltype(zero)>(item.tensor, begin, end); });
     }
   });
   double total = 0;

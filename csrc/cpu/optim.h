@@ -38,9 +38,6 @@ class OptimSlices {
 };
 
 // Rule and stage scalars of one tensor from its hyperparameters and step state (advanced by one).
-struct OptimStageOptions {
-  double grad_scale = 1, clip_value, ema_decay = 1;
-};
 void prepare(OptimWork& work, const Hyper& hyper, StepState& state, const OptimStageOptions& options);
 
 void optim_step(const std::vector<OptimWork>& work, const OptimSlices& slices, bool zero_grad);

@@ -88,7 +88,8 @@ struct BinaryTable {
 };
 
 template <class Rules>
-void launch_binary(int rule, double parameter, const Operand& a, const Operand& b, const View& y, Stream stream) {
+void launch_binary(int rule, double parameter, const Operand& a, const Operand& b, const View& y,
+                   Stream stream) {
   Layout<3> layout;
   for (int i = 0; i < y.rank; ++i)
     layout.append(y.shape[i], {broadcast_stride(a, y, i), broadcast_stride(b, y, i), y.strides[i]});

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "cpu/dropout.h"
@@ -27,11 +28,16 @@ void reduce(const cpu::ReduceArguments& arguments, Stream stream);
 
 // softmax.cu
 void softmax(cpu::SoftmaxForm form, const View& x, const View& y, int axis, Stream stream);
-void softmax_backward(cpu::SoftmaxForm form, const View& dy, const View& y, const View& dx, int axis, Stream stream);
+void softmax_backward(cpu::SoftmaxForm form, const View& dy, const View& y, const View& dx, int axis,
+                      Stream stream);
 void softmax_cross_entropy(const View& logits, const View& target, double label_smoothing,
-                           cpu::LossReduction reduction, const View& loss, const View& dlogits, Stream stream);
-// The first row of target whose label is no class, or -1. Waits for the answer: an error depends on it.
-std::int64_t first_bad_label(const View& target, std::int64_t classes, Stream stream);
+                           cpu::LossReduction reduction, const View& loss, const View& dlogits,
+                           Stream stream);
+// The first row of target whose label is no class. Waits for the answer: an error depends on it.
+struct BadLabel {
+  std::int64_t row, label;
+};
+std::optional<BadLabel> first_bad_label(const View& target, std::int64_t classes, Stream stream);
 
 // norm.cu
 void batch_norm_train(const BatchNormTraining& training, Stream stream);

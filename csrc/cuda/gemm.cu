@@ -92,7 +92,8 @@ __device__ void for_each_panel(const Product<T>& p, const Tile<T>& tile, T (&a)[
 
 // Adds the sum of a block of K to C (i, j); `row` points to C (i, 0).
 template <class T>
-__device__ void store(const Product<T>& p, T* row, std::int64_t i, std::int64_t j, T sum, bool first, bool last) {
+__device__ void store(const Product<T>& p, T* row, std::int64_t i, std::int64_t j, T sum, bool first,
+                      bool last) {
   if (i >= p.m || j >= p.n) return;
   T& c = row[j * p.c_col];
   if (p.accumulate || !first) sum = c + sum;
@@ -104,7 +105,8 @@ __device__ void store(const Product<T>& p, T* row, std::int64_t i, std::int64_t 
 // thread's elements, and seven activations each take the compiler minutes. Not inlined: it costs the
 // loops before it registers.
 template <class T>
-__device__ __noinline__ void activate_stored(const Product<T>& p, const Tile<T>& tile, std::int64_t i, std::int64_t j) {
+__device__ __noinline__ void activate_stored(const Product<T>& p, const Tile<T>& tile, std::int64_t i,
+                                             std::int64_t j) {
   if (i >= p.m || j >= p.n) return;
   T& c = tile.c[i * p.c_row + j * p.c_col];
   c = activate(p.activation, c);
@@ -159,7 +161,8 @@ __global__ void __launch_bounds__(kThreads) multiply_fma(__grid_constant__ Argum
 #pragma unroll
         for (int i = 0; i < R::kSide; ++i)
 #pragma unroll
-          for (int j = 0; j < R::kSide; ++j) registers.sums[i][j] = multiply_add(x[i], y[j], registers.sums[i][j]);
+          for (int j = 0; j < R::kSide; ++j)
+            registers.sums[i][j] = multiply_add(x[i], y[j], registers.sums[i][j]);
       }
     });
     const bool first = begin == 0, last = end == p.k;
@@ -177,13 +180,14 @@ __global__ void __launch_bounds__(kThreads) multiply_fma(__grid_constant__ Argum
 #pragma unroll 1
   for (int e = 0; e < R::kSide * R::kSide; ++e)
     activate_stored(p, tile, tile.row + R::position(row_thread, e / R::kSide),
-             tile.column + R::position(column_thread, e % R::kSide));
+                    tile.column + R::position(column_thread, e % R::kSide));
 }
 
 // --- matrix instructions ----------------------------------------------------------------------
 
 constexpr int kMmaTile = 128, kMmaPad = 8;  // the padding spreads a fragment's loads over all banks
-constexpr int kWarpRows = 64, kWarpColumns = 32, kRowFragments = kWarpRows / 16, kColumnFragments = kWarpColumns / 8;
+constexpr int kWarpRows = 64, kWarpColumns = 32, kRowFragments = kWarpRows / 16,
+              kColumnFragments = kWarpColumns / 8;
 using MmaPanel = float[kPanelDepth][kMmaTile + kMmaPad];
 
 // Fragments of one mma of depth kDepth from k-major panels: a(i, k) and b(k, j) around the lane's place.
@@ -197,12 +201,14 @@ struct Bf16 {  // operands rounded to bf16, one product
     std::uint32_t values[4];
     __device__ A(const MmaPanel& panel, int k, int row, int group, int place)
         : values{pair(panel, k + place * 2, row + group), pair(panel, k + place * 2, row + group + 8),
-                 pair(panel, k + place * 2 + 8, row + group), pair(panel, k + place * 2 + 8, row + group + 8)} {}
+                 pair(panel, k + place * 2 + 8, row + group),
+                 pair(panel, k + place * 2 + 8, row + group + 8)} {}
   };
   struct B {
     std::uint32_t values[2];
     __device__ B(const MmaPanel& panel, int k, int column, int group, int place)
-        : values{pair(panel, k + place * 2, column + group), pair(panel, k + place * 2 + 8, column + group)} {}
+        : values{pair(panel, k + place * 2, column + group), pair(panel, k + place * 2 + 8, column + group)} {
+    }
   };
   static __device__ void multiply(float (&d)[4], const A& a, const B& b) { mma_bf16(d, a.values, b.values); }
 };
@@ -219,7 +225,8 @@ struct Tf32x3 {
     std::uint32_t high[4], low[4];
     __device__ A(const MmaPanel& panel, int k, int row, int group, int place) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) split(panel[k + place + i / 2 * 4][row + group + i % 2 * 8], high[i], low[i]);
+      for (int i = 0; i < 4; ++i)
+        split(panel[k + place + i / 2 * 4][row + group + i % 2 * 8], high[i], low[i]);
     }
   };
   struct B {
@@ -334,9 +341,12 @@ void gemm(const GemmProblem& problem, GemmScheme scheme, Stream stream) {
   if (problem.dtype == DType::f64) return launch_fma(make_product<double>(problem), stream);
   const auto p = make_product<float>(problem);
   switch (scheme) {
-    case GemmScheme::fma: return launch_fma(p, stream);
-    case GemmScheme::tf32x3: return launch_product<float>(multiply_mma<Tf32x3>, p, kMmaTile, stream);
-    case GemmScheme::bf16: return launch_product<float>(multiply_mma<Bf16>, p, kMmaTile, stream);
+    case GemmScheme::fma:
+      return launch_fma(p, stream);
+    case GemmScheme::tf32x3:
+      return launch_product<float>(multiply_mma<Tf32x3>, p, kMmaTile, stream);
+    case GemmScheme::bf16:
+      return launch_product<float>(multiply_mma<Bf16>, p, kMmaTile, stream);
   }
 }
 

@@ -45,8 +45,12 @@ class Scratch {
 };
 
 inline void fill_zero(void* data, std::size_t bytes, Stream) { std::memset(data, 0, bytes); }
-inline void copy_to_device(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
-inline void copy_to_host(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+inline void copy_to_device(void* to, const void* from, std::size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
+inline void copy_to_host(void* to, const void* from, std::size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
 
 #else
 

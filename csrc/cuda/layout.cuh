@@ -45,7 +45,8 @@ struct Layout {
       if (i > 0) {
         const bool small = (index | shape[i]) >> 32 == 0;
         const std::int64_t quotient =
-            small ? static_cast<std::uint32_t>(index) / static_cast<std::uint32_t>(shape[i]) : index / shape[i];
+            small ? static_cast<std::uint32_t>(index) / static_cast<std::uint32_t>(shape[i])
+                  : index / shape[i];
         at = index - quotient * shape[i];
         index = quotient;
       }

@@ -26,7 +26,8 @@ struct Partial {
 
 // Mean and sum of squared deviations of each chunk.
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kChannelThreads) chunk_moments(ChannelShape shape, const T* x, Partial out) {
+__global__ void __launch_bounds__(kChannelThreads)
+    chunk_moments(ChannelShape shape, const T* x, Partial out) {
   THALWEG_SHARED(double, shared, [kChannelThreads]);
   const ChannelPart<kColumns> part(shape);
   T held[kHeld] = {};
@@ -92,7 +93,8 @@ __device__ Sample merge_chunks(const ChannelShape& shape, std::int64_t chunk, co
   const std::int64_t chunks = channel < shape.channels ? (shape.count() + chunk - 1) / chunk : 0;
   for (std::int64_t k = lane; k < chunks; k += kMergeLanes) {
     const std::int64_t left = shape.count() - k * chunk, at = k * shape.channels + channel;
-    Rule::merge(mine, {static_cast<double>(left < chunk ? left : chunk), partial.first[at], partial.second[at]});
+    Rule::merge(mine,
+                {static_cast<double>(left < chunk ? left : chunk), partial.first[at], partial.second[at]});
   }
   const int column = static_cast<int>(threadIdx.x) % kMergeColumns;
   shared[lane][column] = mine;
@@ -163,7 +165,8 @@ struct NormalizeInputs {
 template <class T>
 __global__ void prepare_normalize(std::int64_t channels, NormalizeInputs in, Normalize<T>* rules) {
   const std::int64_t c = std::int64_t{blockIdx.x} * kChannelThreads + threadIdx.x;
-  if (c < channels) rules[c] = Normalize<T>::prepare(in.mean.at(c), in.rstd.at(c), in.gamma.at(c), in.beta.at(c));
+  if (c < channels)
+    rules[c] = Normalize<T>::prepare(in.mean.at(c), in.rstd.at(c), in.gamma.at(c), in.beta.at(c));
 }
 
 // f(i, channel of i) for kPerThread elements of a thread.
@@ -199,8 +202,8 @@ __global__ void prepare_backward(std::int64_t channels, BackwardInputs in, Norma
   const std::int64_t c = std::int64_t{blockIdx.x} * kChannelThreads + threadIdx.x;
   if (c >= channels) return;
   rules[c] = NormalizeBackward<T>::prepare(in.mean.at(c), in.rstd.at(c), in.gamma.at(c),
-                                           in.n > 0 ? in.sum_dy.at(c) : 0, in.n > 0 ? in.sum_dy_xhat.at(c) : 0,
-                                           in.n > 0 ? in.n : 1);
+                                           in.n > 0 ? in.sum_dy.at(c) : 0,
+                                           in.n > 0 ? in.sum_dy_xhat.at(c) : 0, in.n > 0 ? in.n : 1);
 }
 
 template <class T>
@@ -262,10 +265,11 @@ class Chunks {
   template <class Kernel, class... Args>
   void run(Kernel* planes, Kernel* rows, const Args&... args) const {
     if (shape_.elements() == 0) return;
-    const std::int64_t blocks = shape_.planes() ? ChannelPart<1>::chunks(shape_) * ChannelPart<1>::groups(shape_)
-                                                : ChannelPart<32>::chunks(shape_) * ChannelPart<32>::groups(shape_);
-    launch(shape_.planes() ? planes : rows, blocks_for(blocks, 1), kChannelThreads, 0, stream_, shape_, args...,
-           partial());
+    const std::int64_t blocks = shape_.planes()
+                                    ? ChannelPart<1>::chunks(shape_) * ChannelPart<1>::groups(shape_)
+                                    : ChannelPart<32>::chunks(shape_) * ChannelPart<32>::groups(shape_);
+    launch(shape_.planes() ? planes : rows, blocks_for(blocks, 1), kChannelThreads, 0, stream_, shape_,
+           args..., partial());
   }
 
  private:
@@ -301,7 +305,8 @@ void take_sums(const ChannelShape& shape, const T* dy, const T* x, ChannelVector
 }
 
 template <class T>
-void apply(const cpu::BatchNormArguments& a, const View& x, ChannelVector mean, ChannelVector rstd, Stream stream) {
+void apply(const cpu::BatchNormArguments& a, const View& x, ChannelVector mean, ChannelVector rstd,
+           Stream stream) {
   const auto shape = ChannelShape::of(a.x, a.axis);
   if (shape.elements() == 0) return;
   const Scratch rules(static_cast<std::size_t>(shape.channels) * sizeof(Normalize<T>), stream);
@@ -375,8 +380,8 @@ void batch_norm_train(const BatchNormTraining& t, Stream stream) {
 void batch_norm_fixed(const View& running_mean, const View& running_var, double eps, const View& mean,
                       const View& rstd, Stream stream) {
   const std::int64_t channels = mean.shape[0];
-  launch(invert_deviations, channel_blocks(channels), kChannelThreads, 0, stream, channels, vector_of(running_mean),
-         vector_of(running_var), eps, mean.as<double>(), rstd.as<double>());
+  launch(invert_deviations, channel_blocks(channels), kChannelThreads, 0, stream, channels,
+         vector_of(running_mean), vector_of(running_var), eps, mean.as<double>(), rstd.as<double>());
 }
 
 void batch_norm_apply(const cpu::BatchNormArguments& a, const View& mean, const View& rstd, Stream stream) {
@@ -396,8 +401,8 @@ void batch_norm_backward(const BatchNormBackward& b, Stream stream) {
     take_sums<T>(shape, dy.as<T>(), x.as<T>(), vector_of(b.mean), vector_of(b.rstd),
                  {sum_dy.as<double>(), sum_dy_xhat.as<double>(), b.dbeta.as<T>(), b.dgamma.as<T>()}, stream);
     apply_backward<T>(a, dy.as<T>(), x.as<T>(),
-                      {vector_of(b.mean), vector_of(b.rstd), vector_of(a.gamma, 1), vector_of(sum_dy.as<double>()),
-                       vector_of(sum_dy_xhat.as<double>()), b.n},
+                      {vector_of(b.mean), vector_of(b.rstd), vector_of(a.gamma, 1),
+                       vector_of(sum_dy.as<double>()), vector_of(sum_dy_xhat.as<double>()), b.n},
                       stream);
   });
 }

@@ -64,8 +64,8 @@ class TensorLister {
   }
   void add(const OptimTensor& tensor, int states, std::size_t index, std::int64_t elements_per_block) {
     if (tensor.source_count > kMaxSources)
-      fail<ValueError>("optimizer: a tensor has ", tensor.source_count, " gradient sources, expected at most ",
-                       kMaxSources, " on a GPU");
+      fail<ValueError>("optimizer: a tensor has ", tensor.source_count,
+                       " gradient sources, expected at most ", kMaxSources, " on a GPU");
     list_.tensors[list_.count++] = {tensor.elements,
                                     tree_block_,
                                     list_.blocks,
@@ -102,9 +102,10 @@ constexpr int kTreeGroups = kThreads / kTreeLanes;  // tree blocks that a thread
 
 // partial[tensor.tree_block + b]: sum of squares of tree block b, as cpu/optim.cpp computes it.
 template <class T>
-__global__ void __launch_bounds__(kThreads) sum_squares(__grid_constant__ Argument<TensorList> list, double* partial) {
+__global__ void __launch_bounds__(kThreads)
+    sum_squares(__grid_constant__ Argument<TensorList> list, double* partial) {
   const TensorEntry& tensor = list.find(blockIdx.x);
-  void* const* sources = list.pool + tensor.pointers + 1;
+  void* const* sources = list.pool + tensor.pointers + (tensor.average ? 2 : 1);  // no states in this list
   const unsigned lane = threadIdx.x % kTreeLanes;
   const std::int64_t block =
       std::int64_t{blockIdx.x - tensor.first_block} * kTreeGroups + threadIdx.x / kTreeLanes;
@@ -169,29 +170,18 @@ struct PrepareOptions {
 };
 
 template <class T>
-__device__ OptimStages<T> prepare_stages(const Hyper& h, const OptimStageOptions& options) {
-  const bool decoupled = h.decoupled != 0;
-  return {static_cast<T>(h.maximize != 0 ? -options.grad_scale : options.grad_scale),
-          static_cast<T>(options.clip_value),
-          static_cast<T>(decoupled ? 0 : h.weight_decay),
-          static_cast<T>(decoupled ? 1 - h.lr * h.weight_decay : 1),
-          static_cast<T>(options.ema_decay),
-          static_cast<T>(1 - options.ema_decay)};
-}
-
-template <class T>
-__device__ void prepare_scalars(int rule, const Hyper& hyper, StepState& state, const OptimStageOptions& options,
-                                Scalars& scalars) {
+__device__ void prepare_scalars(int rule, const Hyper& hyper, StepState& state,
+                                const OptimStageOptions& options, Scalars& scalars) {
   static_assert(sizeof(OptimStages<T>) <= Scalars::kBytes);
   int index = 0;
   OptimRules<T>::for_each([&]<class Rule>() {
     static_assert(sizeof(Rule) <= Scalars::kBytes);
     if (index++ == rule) reinterpret_cast<Rule*>(scalars.rule)->prepare(hyper, state);
   });
-  *reinterpret_cast<OptimStages<T>*>(scalars.stages) = prepare_stages<T>(hyper, options);
+  *reinterpret_cast<OptimStages<T>*>(scalars.stages) = OptimStages<T>::prepare(hyper, options);
 }
 
-// One thread per tensor. PyTorch's clip_grad_norm_, its 1e-6 included.
+// One thread per tensor.
 __global__ void __launch_bounds__(kThreads)
     prepare(__grid_constant__ Argument<PrepareList> list, const Hyper* hyper, PrepareOptions options,
             Scalars* scalars) {
@@ -200,10 +190,7 @@ __global__ void __launch_bounds__(kThreads)
   const PrepareList::Item item = list.items[i];
   Hyper h = hyper[item.group];
   h.lr *= item.lr_scale;
-  if (options.norm) {
-    const double clip = options.max_norm / (*options.norm + 1e-6);
-    if (!(clip >= 1)) options.stages.grad_scale *= clip;
-  }
+  if (options.norm) options.stages.grad_scale *= clip_factor(*options.norm, options.max_norm);
   advance(h, *item.state);
   if (item.dtype == DType::f64)
     prepare_scalars<double>(item.rule, h, *item.state, options.stages, scalars[list.begin + i]);
@@ -326,12 +313,12 @@ const RuleEntry& rule_entry(const OptimItem& item) {
 }
 
 void launch_prepare(const OptimStep& step, const Hyper* hyper, Scalars* scalars, Stream stream) {
-  const bool limited = step.max_norm < std::numeric_limits<double>::infinity();
-  const PrepareOptions options{step.stages, step.max_norm, limited ? step.norm : nullptr};
+  const PrepareOptions options{step.stages, step.max_norm.value_or(0), step.max_norm ? step.norm : nullptr};
   PrepareList list;
   for (std::size_t i = 0; i < step.items.size(); ++i) {
     const OptimItem& item = step.items[i];
-    list.items[list.count++] = {item.state, item.lr_scale, item.group, static_cast<std::int16_t>(item.rule), item.dtype};
+    list.items[list.count++] = {item.state, item.lr_scale, item.group, static_cast<std::int16_t>(item.rule),
+                                item.dtype};
     if (list.count < kMaxPrepared && i + 1 < step.items.size()) continue;
     launch(prepare, blocks_for(list.count, kThreads), kThreads, 0, stream, list, hyper, options, scalars);
     list.begin += list.count;
@@ -351,17 +338,16 @@ void optim_norm(std::span<const OptimItem> items, double grad_scale, double* nor
       items, kTreeGroups * kTreeBlock, [](const OptimItem& item) { return item.dtype; },
       [](const OptimItem&) { return 0; },
       [&](const TensorList& list, const OptimItem& item) {
-        launch(item.dtype == DType::f64 ? sum_squares<double> : sum_squares<float>, list.blocks, kThreads, 0, stream,
-               list, partial.as<double>());
-        launch(merge_squares, static_cast<unsigned>(list.count), kThreads, 0, stream, list, partial.as<double>(),
-               totals.as<double>());
+        launch(item.dtype == DType::f64 ? sum_squares<double> : sum_squares<float>, list.blocks, kThreads, 0,
+               stream, list, partial.as<double>());
+        launch(merge_squares, static_cast<unsigned>(list.count), kThreads, 0, stream, list,
+               partial.as<double>(), totals.as<double>());
       });
   launch(total_norm, 1, kWarpLanes, 0, stream, totals.as<double>(), std::ssize(items), grad_scale, norm);
 }
 
 void optim_step(const OptimStep& step, Stream stream) {
-  if (step.max_norm < std::numeric_limits<double>::infinity())
-    optim_norm(step.items, step.stages.grad_scale, step.norm, stream);
+  if (step.max_norm) optim_norm(step.items, step.stages.grad_scale, step.norm, stream);
   if (step.items.empty()) return;
   const Scratch hyper(step.hyper.size_bytes(), stream);
   const Scratch scalars(step.items.size() * sizeof(Scalars), stream);

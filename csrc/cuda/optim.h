@@ -4,7 +4,7 @@
 // that captured the launches replays with the counts that it finds in memory.
 #pragma once
 
-#include <limits>
+#include <optional>
 #include <span>
 
 #include "cpu/kernels/optim.h"
@@ -20,15 +20,11 @@ struct OptimItem {
   StepState* state = nullptr;  // on the device
 };
 
-struct OptimStageOptions {
-  double grad_scale = 1, clip_value = std::numeric_limits<double>::infinity(), ema_decay = 1;
-};
-
 struct OptimStep {
   std::span<const OptimItem> items;  // those with a gradient
   std::span<const Hyper> hyper;      // one row per group, on the host
   OptimStageOptions stages;
-  double max_norm = std::numeric_limits<double>::infinity();  // infinity: no norm is computed
+  std::optional<double> max_norm;
   bool zero_grad = false;
   double* norm = nullptr;  // on the device; the global norm before clipping, written with max_norm
 };

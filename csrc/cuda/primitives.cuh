@@ -56,7 +56,9 @@ template <class T>
 __device__ __forceinline__ T shuffle_down(T value, unsigned delta) {
   return __shfl_down_sync(kAllLanes, value, delta);
 }
-__device__ __forceinline__ std::uint32_t ballot(bool predicate) { return __ballot_sync(kAllLanes, predicate); }
+__device__ __forceinline__ std::uint32_t ballot(bool predicate) {
+  return __ballot_sync(kAllLanes, predicate);
+}
 
 // Returns the value before. T: float, double, int, unsigned.
 template <class T>

@@ -62,11 +62,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class Rule, class T>
 void reduce_with(const ReduceShape& shape, const View& x, const View& out, double divisor, Stream stream) {
-  const Scratch partial(static_cast<std::size_t>(shape.blocks > 1 ? shape.outputs * shape.blocks : 0) * sizeof(double),
-                        stream);
+  const Scratch partial(
+      static_cast<std::size_t>(shape.blocks > 1 ? shape.outputs * shape.blocks : 0) * sizeof(double), stream);
   if (shape.blocks > 0)
-    launch(reduce_blocks<Rule, T>, blocks_for(shape.outputs * shape.blocks, kUnits), kThreads, 0, stream, shape,
-           x.as<const T>(), partial.as<double>(), out.as<T>(), divisor);
+    launch(reduce_blocks<Rule, T>, blocks_for(shape.outputs * shape.blocks, kUnits), kThreads, 0, stream,
+           shape, x.as<const T>(), partial.as<double>(), out.as<T>(), divisor);
   if (shape.blocks != 1)
     launch(merge_blocks<Rule, T>, blocks_for(shape.outputs, 1), kThreads, 0, stream, shape.blocks,
            partial.as<double>(), out.as<T>(), divisor);
@@ -75,10 +75,14 @@ void reduce_with(const ReduceShape& shape, const View& x, const View& out, doubl
 template <class F>
 void with_rule(Reduction reduction, const F& f) {
   switch (reduction) {
-    case Reduction::sum: return f(Sum{});
-    case Reduction::sum_squares: return f(SumSquares{});
-    case Reduction::max: return f(Max{});
-    case Reduction::min: return f(Min{});
+    case Reduction::sum:
+      return f(Sum{});
+    case Reduction::sum_squares:
+      return f(SumSquares{});
+    case Reduction::max:
+      return f(Max{});
+    case Reduction::min:
+      return f(Min{});
   }
 }
 

@@ -23,8 +23,10 @@ struct Team {
   double* shared;  // kGroupsOfBlock values
 
   __device__ explicit Team(double* shared_values)
-      : lane(threadIdx.x % kTreeLanes), group(threadIdx.x / kTreeLanes % kGroups),
-        row(std::int64_t{blockIdx.x} * kTeams + threadIdx.x / (kTreeLanes * kGroups)), shared(shared_values) {}
+      : lane(threadIdx.x % kTreeLanes),
+        group(threadIdx.x / kTreeLanes % kGroups),
+        row(std::int64_t{blockIdx.x} * kTeams + threadIdx.x / (kTreeLanes * kGroups)),
+        shared(shared_values) {}
 
   // f(i) for this thread's elements of a row of n: always the same ones.
   template <class F>
@@ -76,7 +78,8 @@ struct Team {
       if constexpr (kGroups == 1) return sum;
       if (begin >= end) continue;
       // Equal runs merge as soon as they are complete, the rest below.
-      for (std::int64_t complete = j + 1; complete % 2 == 0; complete /= 2) sum = Rule::merge(pending[--depth], sum);
+      for (std::int64_t complete = j + 1; complete % 2 == 0; complete /= 2)
+        sum = Rule::merge(pending[--depth], sum);
       pending[depth++] = sum;
     }
     if (depth == 0) return Rule::kIdentity;

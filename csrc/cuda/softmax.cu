@@ -45,14 +45,15 @@ __device__ Row<T> row_of(const Rows<kArrays>& rows, int array, T* data, std::int
 
 // y[i] = exp(x[i] - max); returns Σ y.
 template <class T, unsigned kGroups>
-__device__ double exponentials(const Team<kGroups>& team, std::int64_t n, std::int64_t longest, const Row<const T>& x,
-                               const Row<T>& y, T max) {
+__device__ double exponentials(const Team<kGroups>& team, std::int64_t n, std::int64_t longest,
+                               const Row<const T>& x, const Row<T>& y, T max) {
   team.for_elements(n, [&](std::int64_t i) { y[i] = exp(x[i] - max); });
   return team.template reduce<Sum>(n, longest, [&](std::int64_t i) { return static_cast<double>(y[i]); });
 }
 
 template <class T, unsigned kGroups>
-__device__ T maximum_of(const Team<kGroups>& team, std::int64_t n, std::int64_t longest, const Row<const T>& x) {
+__device__ T maximum_of(const Team<kGroups>& team, std::int64_t n, std::int64_t longest,
+                        const Row<const T>& x) {
   return static_cast<T>(
       team.template reduce<Max>(n, longest, [&](std::int64_t i) { return static_cast<double>(x[i]); }));
 }
@@ -120,8 +121,9 @@ __global__ void __launch_bounds__(kRowThreads)
   const double shift = static_cast<double>(max);
   const double total = exponentials<T>(team, n, rows.length, x, dx, max);
   const double uniform = options.smoothing / static_cast<double>(n);
-  const double spread = team.template reduce<Sum>(
-      options.smoothing != 0 ? n : 0, rows.length, [&](std::int64_t i) { return static_cast<double>(x[i]) - shift; });
+  const double spread =
+      team.template reduce<Sum>(options.smoothing != 0 ? n : 0, rows.length,
+                                [&](std::int64_t i) { return static_cast<double>(x[i]) - shift; });
   if (n == 0) return;
   const std::int64_t label = labels.at(row);
   const T factor = static_cast<T>(options.scale / total), offset = static_cast<T>(options.scale * uniform);
@@ -142,8 +144,8 @@ __global__ void store_losses(const double* losses, std::int64_t n, T* loss, std:
   if (i < n) loss[i * stride] = static_cast<T>(losses[i]);
 }
 
-// *bad = the first row whose label is no class, or `rows`.
-__global__ void find_bad_label(Labels labels, std::int64_t rows, std::int64_t classes, std::int64_t* bad) {
+// *bad = the first row whose label is no class, and that label; row `rows` if there is none.
+__global__ void find_bad_label(Labels labels, std::int64_t rows, std::int64_t classes, BadLabel* bad) {
   THALWEG_SHARED(std::int64_t, found, [kRowThreads]);
   std::int64_t mine = rows;
   for (std::int64_t row = threadIdx.x; row < rows && mine == rows; row += kRowThreads)
@@ -152,7 +154,7 @@ __global__ void find_bad_label(Labels labels, std::int64_t rows, std::int64_t cl
   barrier();
   if (threadIdx.x != 0) return;
   for (unsigned t = 1; t < kRowThreads; ++t) mine = found[t] < mine ? found[t] : mine;
-  *bad = mine;
+  *bad = {mine, mine < rows ? labels.at(mine) : 0};
 }
 
 Labels labels_of(const View& target) { return {target.data, target.strides[0], target.dtype == DType::i64}; }
@@ -175,14 +177,16 @@ void softmax(cpu::SoftmaxForm form, const View& x, const View& y, int axis, Stre
   const auto rows = rows_of<2>({&x, &y}, axis);
   with_float_type(y.dtype, [&]<class T>(T) {
     with_groups(rows.length, [&](auto groups) {
-      const auto kernel =
-          form == cpu::SoftmaxForm::plain ? softmax_rows<T, groups(), false> : softmax_rows<T, groups(), true>;
-      launch(kernel, row_blocks(rows.count, groups()), kRowThreads, 0, stream, rows, x.as<const T>(), y.as<T>());
+      const auto kernel = form == cpu::SoftmaxForm::plain ? softmax_rows<T, groups(), false>
+                                                          : softmax_rows<T, groups(), true>;
+      launch(kernel, row_blocks(rows.count, groups()), kRowThreads, 0, stream, rows, x.as<const T>(),
+             y.as<T>());
     });
   });
 }
 
-void softmax_backward(cpu::SoftmaxForm form, const View& dy, const View& y, const View& dx, int axis, Stream stream) {
+void softmax_backward(cpu::SoftmaxForm form, const View& dy, const View& y, const View& dx, int axis,
+                      Stream stream) {
   if (dx.elements() == 0) return;
   const auto rows = rows_of<3>({&dy, &y, &dx}, axis);
   with_float_type(dx.dtype, [&]<class T>(T) {
@@ -196,7 +200,8 @@ void softmax_backward(cpu::SoftmaxForm form, const View& dy, const View& y, cons
 }
 
 void softmax_cross_entropy(const View& logits, const View& target, double label_smoothing,
-                           cpu::LossReduction reduction, const View& loss, const View& dlogits, Stream stream) {
+                           cpu::LossReduction reduction, const View& loss, const View& dlogits,
+                           Stream stream) {
   const std::int64_t n = logits.shape[0];
   const auto rows = rows_of<2>({&logits, &dlogits}, 1);
   const bool mean = reduction == cpu::LossReduction::mean;
@@ -222,13 +227,13 @@ void softmax_cross_entropy(const View& logits, const View& target, double label_
   });
 }
 
-std::int64_t first_bad_label(const View& target, std::int64_t classes, Stream stream) {
+std::optional<BadLabel> first_bad_label(const View& target, std::int64_t classes, Stream stream) {
   const std::int64_t rows = target.shape[0];
-  const Scratch bad(sizeof(std::int64_t), stream);
-  launch(find_bad_label, 1, kRowThreads, 0, stream, labels_of(target), rows, classes, bad.as<std::int64_t>());
-  std::int64_t row;
-  copy_to_host(&row, bad.as<void>(), sizeof row, stream);
-  return row < rows ? row : -1;
+  const Scratch bad(sizeof(BadLabel), stream);
+  launch(find_bad_label, 1, kRowThreads, 0, stream, labels_of(target), rows, classes, bad.as<BadLabel>());
+  BadLabel result;
+  copy_to_host(&result, bad.as<void>(), sizeof result, stream);
+  return result.row < rows ? std::optional(result) : std::nullopt;
 }
 
 }  // namespace thalweg::cuda

@@ -1,5 +1,6 @@
 #include "ops/dropout.h"
 
+#include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
@@ -11,7 +12,7 @@ struct DropoutLaunch {
   DropoutOptions options;
   double flops() const { return static_cast<double>(y.elements()); }
   double bytes() const { return x.bytes() + y.bytes(); }
-  void run() const { cpu::dropout(x, y, options); }
+  void run() const { on_device(y.device, cpu::dropout, &cuda::Table::dropout, x, y, options); }
 };
 
 constexpr std::int64_t kWords = std::int64_t{1} << 32;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plan/device.h"
 #include "plan/launch.h"
 #include "rules/elementwise.h"
 
@@ -40,7 +41,7 @@ struct UnaryLaunch {
   View x, y;
   double flops() const { return static_cast<double>(y.elements()); }
   double bytes() const { return x.bytes() + y.bytes(); }
-  void run() const { cpu::unary(rule, parameter, x, y); }
+  void run() const { on_device(y.device, cpu::unary, &cuda::Table::unary, rule, parameter, x, y); }
 };
 
 struct BinaryLaunch {
@@ -52,7 +53,7 @@ struct BinaryLaunch {
   double bytes() const {
     return (a.is_number ? 0 : a.view.bytes()) + (b.is_number ? 0 : b.view.bytes()) + y.bytes();
   }
-  void run() const { cpu::binary(rule, a, b, y); }
+  void run() const { on_device(y.device, cpu::binary, &cuda::Table::binary, rule, a, b, y); }
 };
 
 struct GradientLaunch {
@@ -62,7 +63,9 @@ struct GradientLaunch {
   View dy, saved, dx;
   double flops() const { return static_cast<double>(dx.elements()); }
   double bytes() const { return dy.bytes() + saved.bytes() + dx.bytes(); }
-  void run() const { cpu::gradient(rule, parameter, dy, saved, dx); }
+  void run() const {
+    on_device(dx.device, cpu::gradient, &cuda::Table::gradient, rule, parameter, dy, saved, dx);
+  }
 };
 
 void check_apart(const char* op, const char* name, const View& v, const View& out) {
@@ -100,6 +103,7 @@ View binary_result(int rule, const Operand& a, const Operand& b) {
   check_same_dtype(op, "b", b.view, "a", a.view);
   View result;
   result.dtype = a.view.dtype;
+  result.device = a.view.device;
   result.rank = std::max(a.view.rank, b.view.rank);
   for (int i = 0; i < result.rank; ++i) {
     const int ia = i - (result.rank - a.view.rank), ib = i - (result.rank - b.view.rank);

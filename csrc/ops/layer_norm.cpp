@@ -1,6 +1,7 @@
 #include "ops/layer_norm.h"
 
 #include "ops/norm_checks.h"
+#include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
@@ -12,7 +13,10 @@ struct LayerNormLaunch {
 
   double flops() const { return 9 * elements_of(arguments.x); }
   double bytes() const { return arguments.x.bytes() + arguments.y.bytes(); }
-  void run() const { cpu::layer_norm(arguments); }
+  void run() const {
+    refuse_cuda(kName, arguments.x);
+    cpu::layer_norm(arguments);
+  }
 };
 
 struct LayerNormBackwardLaunch {
@@ -21,7 +25,10 @@ struct LayerNormBackwardLaunch {
 
   double flops() const { return 16 * elements_of(arguments.x); }
   double bytes() const { return arguments.dy.bytes() + arguments.x.bytes() + arguments.dx.bytes(); }
-  void run() const { cpu::layer_norm_backward(arguments); }
+  void run() const {
+    refuse_cuda(kName, arguments.x);
+    cpu::layer_norm_backward(arguments);
+  }
 };
 
 std::int64_t last_extent(const char* op, const View& x) {

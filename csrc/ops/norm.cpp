@@ -2,6 +2,7 @@
 
 #include "cpu/norm.h"
 #include "ops/norm_checks.h"
+#include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
@@ -96,6 +97,9 @@ struct TrainLaunch {
     return 2 * arguments.x.bytes() + arguments.y.bytes() + bytes_of(arguments.residual);
   }
   void run() const {
+    if (const cuda::Table* table = table_for(mean.device))
+      return table->batch_norm_train({arguments, running_mean, running_var, momentum, eps, mean, rstd},
+                                     current_stream());
     std::vector<double> m2(static_cast<std::size_t>(mean.shape[0]));
     cpu::batch_norm_train(arguments, eps, mean.as<double>(), m2.data(), rstd.as<double>());
     const auto n = static_cast<double>(count_per_channel(arguments.x, arguments.axis));
@@ -112,7 +116,11 @@ struct ApplyLaunch {
 
   double flops() const { return 3 * elements_of(arguments.x); }
   double bytes() const { return arguments.x.bytes() + arguments.y.bytes() + bytes_of(arguments.residual); }
-  void run() const { cpu::batch_norm_apply(arguments, doubles(mean).data(), doubles(rstd).data()); }
+  void run() const {
+    if (const cuda::Table* table = table_for(arguments.y.device))
+      return table->batch_norm_apply(arguments, mean, rstd, current_stream());
+    cpu::batch_norm_apply(arguments, doubles(mean).data(), doubles(rstd).data());
+  }
 };
 
 struct StatisticsLaunch {
@@ -123,7 +131,11 @@ struct StatisticsLaunch {
 
   double flops() const { return 4 * elements_of(x); }
   double bytes() const { return x.bytes(); }
-  void run() const { cpu::batch_norm_statistics(x, axis, mean.as<double>(), m2.as<double>()); }
+  void run() const {
+    if (const cuda::Table* table = table_for(x.device))
+      return table->batch_norm_statistics(x, axis, mean, m2, current_stream());
+    cpu::batch_norm_statistics(x, axis, mean.as<double>(), m2.as<double>());
+  }
 };
 
 struct BackwardLaunch {
@@ -139,6 +151,8 @@ struct BackwardLaunch {
            bytes_of(arguments.dresidual);
   }
   void run() const {
+    if (const cuda::Table* table = table_for(arguments.dx.device))
+      return table->batch_norm_backward({arguments, mean, rstd, n, dgamma, dbeta}, current_stream());
     const std::vector<double> centers = doubles(mean), scales = doubles(rstd);
     std::vector<double> sum_dy(centers.size()), sum_dy_xhat(centers.size());
     cpu::batch_norm_backward(arguments, centers.data(), scales.data(), n, sum_dy.data(), sum_dy_xhat.data());
@@ -156,6 +170,8 @@ struct BackwardSumsLaunch {
   double flops() const { return 4 * elements_of(x); }
   double bytes() const { return dy.bytes() + x.bytes(); }
   void run() const {
+    if (const cuda::Table* table = table_for(x.device))
+      return table->batch_norm_backward_sums(dy, x, axis, mean, rstd, sum_dy, sum_dy_xhat, current_stream());
     cpu::batch_norm_backward_sums(dy, x, axis, doubles(mean).data(), doubles(rstd).data(),
                                   sum_dy.as<double>(), sum_dy_xhat.as<double>());
   }
@@ -170,6 +186,9 @@ struct BackwardApplyLaunch {
   double flops() const { return 6 * elements_of(arguments.x); }
   double bytes() const { return arguments.dy.bytes() + arguments.x.bytes() + arguments.dx.bytes(); }
   void run() const {
+    if (const cuda::Table* table = table_for(arguments.dx.device))
+      return table->batch_norm_backward_apply(arguments, mean, rstd, sums.dy, sums.dy_xhat,
+                                              static_cast<double>(sums.n), current_stream());
     cpu::batch_norm_backward_apply(arguments, doubles(mean).data(), doubles(rstd).data(),
                                    doubles(sums.dy).data(), doubles(sums.dy_xhat).data(),
                                    static_cast<double>(sums.n));
@@ -179,6 +198,8 @@ struct BackwardApplyLaunch {
 // Fixed statistics as mean and 1 / sqrt(var + eps).
 void prepare_fixed(const View& running_mean, const View& running_var, double eps, const View& mean,
                    const View& rstd) {
+  if (const cuda::Table* table = table_for(mean.device))
+    return table->batch_norm_fixed(running_mean, running_var, eps, mean, rstd, current_stream());
   store(mean, doubles(running_mean).data());
   std::vector<double> variances = doubles(running_var);
   for (double& v : variances) v = 1 / std::sqrt(v + eps);

@@ -20,6 +20,7 @@ inline void check_vector(const char* op, const char* name, const std::optional<V
 // Statistics come in double, or in the dtype of x.
 inline void check_statistic(const char* op, const char* name, const View& v, const View& x,
                             std::int64_t length) {
+  check_same_device(op, name, v, "x", x);
   if (v.dtype != DType::f64) check_same_dtype(op, name, v, "x", x);
   check_length(op, name, v, length);
 }

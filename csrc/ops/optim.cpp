@@ -5,12 +5,21 @@
 #include <limits>
 #include <string>
 
+#include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
 namespace {
 
 constexpr const char* kOp = "optimizer";
+
+double step_bytes(int rule, DType dtype, const OptimTensor& tensor, bool zero_grad) {
+  const int sources = tensor.source_count;
+  if (sources == 0) return 0;
+  const int updated = 1 + cpu::rule_state_count(rule) + (tensor.average ? 1 : 0);
+  const int streams = 2 * updated + sources * (zero_grad ? 2 : 1);
+  return static_cast<double>(tensor.elements * size_of(dtype)) * streams;
+}
 
 struct OptimLaunch {
   static constexpr const char* kName = "optimizer_step";
@@ -21,16 +30,26 @@ struct OptimLaunch {
   double flops() const { return 0; }  // bound by memory and by the divider
   double bytes() const {
     double total = 0;
-    for (const auto& item : work) {
-      const int sources = item.tensor.source_count;
-      if (sources == 0) continue;
-      const int updated = 1 + cpu::rule_state_count(item.rule) + (item.tensor.average ? 1 : 0);
-      const int streams = 2 * updated + sources * (zero_grad ? 2 : 1);
-      total += static_cast<double>(item.tensor.elements * size_of(item.dtype)) * streams;
-    }
+    for (const auto& item : work) total += step_bytes(item.rule, item.dtype, item.tensor, zero_grad);
     return total;
   }
   void run() const { cpu::optim_step(work, slices, zero_grad); }
+};
+
+// The same on a device, without a copy of the list.
+struct DeviceOptimLaunch {
+  static constexpr const char* kName = OptimLaunch::kName;
+  const cuda::Table& table;
+  const cuda::OptimStep& step;
+
+  double flops() const { return 0; }
+  double bytes() const {
+    double total = 0;
+    for (const auto& item : step.items)
+      total += step_bytes(item.rule, item.dtype, item.tensor, step.zero_grad);
+    return total;
+  }
+  void run() const { table.optim_step(step, current_stream()); }
 };
 
 int find_rule(const std::string& name) {
@@ -42,7 +61,9 @@ int find_rule(const std::string& name) {
   fail<ValueError>(kOp, ": unknown rule '", name, "', expected one of ", known);
 }
 
-std::string indexed(const char* name, std::size_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
+std::string indexed(const char* name, std::size_t i) {
+  return std::string(name) + "[" + std::to_string(i) + "]";
+}
 
 // A step writes to it: contiguous, like the parameter, not read-only.
 void check_written(const std::string& name, const View& view, const View& param, std::size_t i) {
@@ -80,6 +101,8 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const OptimTensorViews& tensor = tensors[i];
     check_float(kOp, indexed("params", i).c_str(), tensor.param);
+    check_same_device(kOp, indexed("params", i).c_str(), tensor.param, "the first parameter",
+                      tensors_.empty() ? tensors[0].param : tensors_[0].views.param);
     check_written(indexed("params", i), tensor.param, tensor.param, i);
     own(indexed("params", i), tensor.param);
     for (std::size_t k = 0; k < tensor.states.size(); ++k) {
@@ -95,6 +118,7 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
   std::sort(owned.begin(), owned.end(), by_address<Owned, Owned>);
   check_distinct(owned);
 
+  if (!tensors.empty()) device_ = tensors[0].param.device;
   owned_ = std::move(owned);
   for (OptimTensorViews& views : tensors) {
     cpu::OptimWork work;
@@ -152,10 +176,37 @@ double FusedOptimizer::norm(double grad_scale) {
   return std::sqrt(cpu::optim_sum_squares(work_, slices_, partial_)) * std::abs(grad_scale);
 }
 
-double FusedOptimizer::grad_norm(std::vector<std::vector<View>> gradients, double grad_scale) {
+double FusedOptimizer::grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm) {
   check_gradients(gradients, false);
   set_sources(gradients);
-  return norm(grad_scale);
+  if (const cuda::Table* table = table_for(device_)) {
+    double result = 0;
+    table->optim_norm(device_items(), grad_scale, norm ? norm : &result, current_stream());
+    return result;
+  }
+  return this->norm(grad_scale);
+}
+
+std::vector<cuda::OptimItem> FusedOptimizer::device_items() const {
+  std::vector<cuda::OptimItem> items;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    const OptimTensorViews& views = tensors_[i].views;
+    if (work_[i].tensor.source_count == 0) continue;
+    items.push_back(
+        {work_[i].rule, work_[i].dtype, tensors_[i].group, views.lr_scale, work_[i].tensor, views.step});
+  }
+  return items;
+}
+
+std::optional<double> FusedOptimizer::step_on(const cuda::Table& table, std::span<const Hyper> hyper,
+                                              const OptimStageOptions& stages,
+                                              const OptimStepOptions& options) {
+  const std::vector<cuda::OptimItem> items = device_items();
+  double norm = 0;
+  const cuda::OptimStep step{
+      items, hyper, stages, options.max_norm, options.zero_grad, options.norm ? options.norm : &norm};
+  launch(DeviceOptimLaunch{table, step});
+  return options.max_norm ? std::optional(norm) : std::nullopt;
 }
 
 std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
@@ -166,15 +217,15 @@ std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
   check_gradients(gradients, options.zero_grad);
   set_sources(gradients);
 
-  cpu::OptimStageOptions stages;
+  OptimStageOptions stages;
   stages.grad_scale = options.grad_scale;
   stages.clip_value = options.clip_value.value_or(std::numeric_limits<double>::infinity());
   stages.ema_decay = options.ema_decay.value_or(1.0);
+  if (const cuda::Table* table = table_for(device_)) return step_on(*table, hyper, stages, options);
   std::optional<double> global_norm;
-  if (options.max_norm) {  // PyTorch's clip_grad_norm_, its 1e-6 included
+  if (options.max_norm) {
     global_norm = norm(options.grad_scale);
-    const double clip = *options.max_norm / (*global_norm + 1e-6);
-    if (!(clip >= 1)) stages.grad_scale *= clip;
+    stages.grad_scale *= clip_factor(*global_norm, *options.max_norm);
   }
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (work_[i].tensor.source_count == 0) continue;

@@ -10,6 +10,7 @@
 
 #include "base/view.h"
 #include "cpu/optim.h"
+#include "cuda/table.h"
 
 namespace thalweg::ops {
 
@@ -25,6 +26,7 @@ struct OptimStepOptions {
   double grad_scale = 1;
   std::optional<double> max_norm, clip_value, ema_decay;
   bool zero_grad = false;
+  double* norm = nullptr;  // on a GPU: where the norm goes, without waiting for it
 };
 
 // Names of a rule's states; ValueError for an unknown rule.
@@ -40,7 +42,9 @@ class FusedOptimizer {
   // `hyper` has one row per group. Returns the global norm where max_norm is given.
   std::optional<double> step(std::span<const Hyper> hyper, std::vector<std::vector<View>> gradients,
                              const OptimStepOptions& options);
-  double grad_norm(std::vector<std::vector<View>> gradients, double grad_scale);
+  // On a GPU the norm goes to *norm, and the result means nothing.
+  double grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm = nullptr);
+  Device device() const { return device_; }
 
   std::size_t tensor_count() const { return tensors_.size(); }
   std::size_t group_count() const { return groups_; }
@@ -49,6 +53,9 @@ class FusedOptimizer {
   void check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const;
   void set_sources(const std::vector<std::vector<View>>& gradients);
   double norm(double grad_scale);
+  std::vector<cuda::OptimItem> device_items() const;  // those with a gradient
+  std::optional<double> step_on(const cuda::Table& table, std::span<const Hyper> hyper,
+                                const OptimStageOptions& stages, const OptimStepOptions& options);
 
   struct Tensor {
     int group;
@@ -59,6 +66,7 @@ class FusedOptimizer {
     Extent extent;
     std::string name;
   };
+  Device device_ = Device::cpu;
   std::size_t groups_ = 0;
   std::vector<Tensor> tensors_;
   std::vector<Owned> owned_;  // every array that a step writes, sorted by address

@@ -1,6 +1,7 @@
 #include "ops/reduce.h"
 
 #include "cpu/reduce.h"
+#include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
@@ -12,7 +13,7 @@ struct ReduceLaunch {
 
   double flops() const { return static_cast<double>(arguments.x.elements()); }
   double bytes() const { return arguments.x.bytes() + arguments.out.bytes(); }
-  void run() const { cpu::reduce(arguments); }
+  void run() const { on_device(arguments.out.device, cpu::reduce, &cuda::Table::reduce, arguments); }
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "ops/softmax.h"
 
+#include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
@@ -15,7 +16,7 @@ struct SoftmaxLaunch {
 
   double flops() const { return (kExpFlops + 4) * static_cast<double>(x.elements()); }
   double bytes() const { return x.bytes() + y.bytes(); }
-  void run() const { cpu::softmax(form, x, y, axis); }
+  void run() const { on_device(y.device, cpu::softmax, &cuda::Table::softmax, form, x, y, axis); }
 };
 
 struct SoftmaxBackwardLaunch {
@@ -28,7 +29,9 @@ struct SoftmaxBackwardLaunch {
     return (form == SoftmaxForm::plain ? 4 : kExpFlops + 3) * static_cast<double>(dx.elements());
   }
   double bytes() const { return dy.bytes() + y.bytes() + dx.bytes(); }
-  void run() const { cpu::softmax_backward(form, dy, y, dx, axis); }
+  void run() const {
+    on_device(dx.device, cpu::softmax_backward, &cuda::Table::softmax_backward, form, dy, y, dx, axis);
+  }
 };
 
 struct CrossEntropyLaunch {
@@ -40,17 +43,32 @@ struct CrossEntropyLaunch {
   double flops() const { return (kExpFlops + 5) * static_cast<double>(logits.elements()); }
   double bytes() const { return logits.bytes() + target.bytes() + loss.bytes() + dlogits.bytes(); }
   void run() const {
-    cpu::softmax_cross_entropy(logits, target, options.label_smoothing, options.reduction, loss, dlogits);
+    on_device(dlogits.device, cpu::softmax_cross_entropy, &cuda::Table::softmax_cross_entropy, logits, target,
+              options.label_smoothing, options.reduction, loss, dlogits);
   }
 };
+
+[[noreturn]] void refuse_label(std::int64_t row, std::int64_t label, std::int64_t classes) {
+  fail<ValueError>("softmax_cross_entropy: target[", row, "] is ", label, ", expected a class in [0, ",
+                   classes, ")");
+}
 
 template <class Label>
 void check_labels(const View& target, std::int64_t classes) {
   for (std::int64_t row = 0; row < target.shape[0]; ++row) {
     const std::int64_t label = target.as<const Label>()[row * target.strides[0]];
-    if (label < 0 || label >= classes)
-      fail<ValueError>("softmax_cross_entropy: target[", row, "] is ", label, ", expected a class in [0, ",
-                       classes, ")");
+    if (label < 0 || label >= classes) refuse_label(row, label, classes);
+  }
+}
+
+void check_labels(const View& target, std::int64_t classes) {
+  if (const cuda::Table* table = table_for(target.device)) {
+    const auto bad = table->first_bad_label(target, classes, current_stream());
+    if (bad) refuse_label(bad->row, bad->label, classes);
+  } else if (target.dtype == DType::i32) {
+    check_labels<std::int32_t>(target, classes);
+  } else {
+    check_labels<std::int64_t>(target, classes);
   }
 }
 
@@ -63,10 +81,8 @@ void check_cross_entropy(const View& logits, const View& target, const CrossEntr
   check_length(op, "target", target, logits.shape[0]);
   if (!(options.label_smoothing >= 0 && options.label_smoothing < 1))
     fail<ValueError>(op, ": label_smoothing must be in [0, 1), got ", options.label_smoothing);
-  if (target.dtype == DType::i32)
-    check_labels<std::int32_t>(target, logits.shape[1]);
-  else
-    check_labels<std::int64_t>(target, logits.shape[1]);
+  check_same_device(op, "target", target, "logits", logits);
+  check_labels(target, logits.shape[1]);
 }
 
 }  // namespace

@@ -14,6 +14,12 @@ void install_table(const cuda::Table* table);  // for arrays on a GPU
 void emulate_with(const cuda::Table* table);   // tests: for arrays in host memory; null ends it
 bool has_table();
 
+// For operations that have no CUDA half: an error, never a silent copy to the host.
+inline void refuse_cuda(const char* op, const View& view) {
+  if (view.device == Device::cuda)
+    fail<DeviceError>(op, ": has no CUDA kernel; move its arguments to the host with cupy.asnumpy");
+}
+
 // The stream of this thread's launches; set from the arguments of a call.
 cuda::Stream& current_stream();
 

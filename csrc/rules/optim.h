@@ -10,6 +10,8 @@
 // in tests/optim_table.py. Formulas and sources: docs/adding-an-optimizer.md and optim/rules.py.
 #pragma once
 
+#include <limits>
+
 #include "base/math.h"
 #include "base/type_list.h"
 
@@ -21,9 +23,9 @@ struct Hyper {
       momentum_decay, eps_inside, eta_minus, eta_plus, step_min, step_max, maximize;
 };
 inline constexpr const char* kHyperFields[] = {
-    "lr",       "weight_decay",   "decoupled",  "beta1",     "beta2",    "eps",
-    "momentum", "dampening",      "form",       "rho",       "lr_decay", "momentum_decay",
-    "eps_inside", "eta_minus",    "eta_plus",   "step_min",  "step_max", "maximize"};
+    "lr",         "weight_decay", "decoupled", "beta1",    "beta2",    "eps",
+    "momentum",   "dampening",    "form",      "rho",      "lr_decay", "momentum_decay",
+    "eps_inside", "eta_minus",    "eta_plus",  "step_min", "step_max", "maximize"};
 
 // What a tensor remembers from step to step beside its element-wise states. Starts as {0, 1, 1, 1}.
 struct StepState {
@@ -36,6 +38,11 @@ enum class MomentumForm : int { torch, nesterov, velocity, average, interim };
 
 inline constexpr int kMaxStates = 3;
 
+// What a step does around every rule.
+struct OptimStageOptions {
+  double grad_scale = 1, clip_value = std::numeric_limits<double>::infinity(), ema_decay = 1;
+};
+
 inline namespace THALWEG_ISA {
 
 // Advances a tensor's step state; every rule's prepare() runs after it.
@@ -43,6 +50,13 @@ THALWEG_RULE void advance(const Hyper& h, StepState& s) {
   s.step += 1;
   s.beta1_power *= h.beta1;
   s.beta2_power *= h.beta2;
+}
+
+// What gradients are multiplied by so that their norm is at most max_norm; PyTorch's clip_grad_norm_, its
+// 1e-6 included. A norm that is NaN goes through.
+THALWEG_RULE double clip_factor(double norm, double max_norm) {
+  const double clip = max_norm / (norm + 1e-6);
+  return clip >= 1 ? 1 : clip;
 }
 
 // Robbins & Monro 1951: p -= lr*g.
@@ -71,13 +85,23 @@ struct Momentum {
     };
     switch (static_cast<MomentumForm>(static_cast<int>(h.form))) {
       // v starts as g itself: PyTorch does not dampen the first step.
-      case MomentumForm::torch: set(mu, s.step == 1 ? 1 : 1 - h.dampening, 0, lr); break;
-      case MomentumForm::nesterov: set(mu, 1, lr, lr * mu); break;
-      case MomentumForm::velocity: set(mu, -lr, 0, -1); break;
-      case MomentumForm::average: set(mu, -(1 - mu) * lr, 0, -1); break;
+      case MomentumForm::torch:
+        set(mu, s.step == 1 ? 1 : 1 - h.dampening, 0, lr);
+        break;
+      case MomentumForm::nesterov:
+        set(mu, 1, lr, lr * mu);
+        break;
+      case MomentumForm::velocity:
+        set(mu, -lr, 0, -1);
+        break;
+      case MomentumForm::average:
+        set(mu, -(1 - mu) * lr, 0, -1);
+        break;
       // p rests at the look-ahead point P = p + mu*v; with v' = mu*v - lr*g the next one is
       // P' = P - mu*v + (1+mu)*v' = P + mu*v' - lr*g.
-      case MomentumForm::interim: set(mu, -lr, lr, -mu); break;
+      case MomentumForm::interim:
+        set(mu, -lr, lr, -mu);
+        break;
     }
   }
   THALWEG_RULE void operator()(T& p, T g, T* s) const {
@@ -349,11 +373,21 @@ using OptimRules = TypeList<Sgd<T>, Momentum<T>, Adagrad<T>, Adadelta<T>, Rmspro
 // What the loop does to every gradient before the rule and to every parameter around it.
 template <class T>
 struct OptimStages {
-  T grad_scale;  // loss scale, 1/world, clip by norm and the sign of maximize, in one factor
-  T clip_value;  // +Inf: off
-  T l2;          // weight decay that goes through the gradient
-  T keep;        // 1 - lr*weight_decay where the decay is decoupled, else 1
+  T grad_scale;          // loss scale, 1/world, clip by norm and the sign of maximize, in one factor
+  T clip_value;          // +Inf: off
+  T l2;                  // weight decay that goes through the gradient
+  T keep;                // 1 - lr*weight_decay where the decay is decoupled, else 1
   T ema_keep, ema_take;  // average = ema_keep*average + ema_take*p
+
+  static THALWEG_RULE OptimStages prepare(const Hyper& h, const OptimStageOptions& options) {
+    const bool decoupled = h.decoupled != 0;
+    return {static_cast<T>(h.maximize != 0 ? -options.grad_scale : options.grad_scale),
+            static_cast<T>(options.clip_value),
+            static_cast<T>(decoupled ? 0 : h.weight_decay),
+            static_cast<T>(decoupled ? 1 - h.lr * h.weight_decay : 1),
+            static_cast<T>(options.ema_decay),
+            static_cast<T>(1 - options.ema_decay)};
+  }
 
   THALWEG_RULE T gradient(T g, T p) const {
     g *= grad_scale;

@@ -99,16 +99,18 @@ __global__ void multiply(const float* a, const float* b, float* c) {
   const unsigned group = lane_index() / 4, pair = lane_index() % 4;
   float d[4] = {};
   if constexpr (kTf32) {
-    const std::uint32_t af[4] = {
-        to_tf32(a[group * kDepth + pair]), to_tf32(a[(group + 8) * kDepth + pair]),
-        to_tf32(a[group * kDepth + pair + 4]), to_tf32(a[(group + 8) * kDepth + pair + 4])};
+    const std::uint32_t af[4] = {to_tf32(a[group * kDepth + pair]), to_tf32(a[(group + 8) * kDepth + pair]),
+                                 to_tf32(a[group * kDepth + pair + 4]),
+                                 to_tf32(a[(group + 8) * kDepth + pair + 4])};
     const std::uint32_t bf[2] = {to_tf32(b[pair * 8 + group]), to_tf32(b[(pair + 4) * 8 + group])};
     mma_tf32(d, af, bf);
   } else {
     const auto pack = [](float low, float high) {
       return static_cast<std::uint32_t>(to_bf16(low)) | static_cast<std::uint32_t>(to_bf16(high)) << 16;
     };
-    const auto a_pair = [&](unsigned m, unsigned k) { return pack(a[m * kDepth + k], a[m * kDepth + k + 1]); };
+    const auto a_pair = [&](unsigned m, unsigned k) {
+      return pack(a[m * kDepth + k], a[m * kDepth + k + 1]);
+    };
     const auto b_pair = [&](unsigned k) { return pack(b[k * 8 + group], b[(k + 1) * 8 + group]); };
     const std::uint32_t af[4] = {a_pair(group, pair * 2), a_pair(group + 8, pair * 2),
                                  a_pair(group, pair * 2 + 8), a_pair(group + 8, pair * 2 + 8)};
@@ -144,7 +146,8 @@ bool runs_right(const char* name) {
   if (is("async_copy")) return reverses_right<true>();
   if (is("missing_wait")) return reverses_right<false>();
   if (is("collectives")) return collectives_right();
-  if (is("divergent_warp")) return launch(diverge_in_warp, 1, 32, 0, nullptr, std::vector<int>(32).data()), true;
+  if (is("divergent_warp"))
+    return launch(diverge_in_warp, 1, 32, 0, nullptr, std::vector<int>(32).data()), true;
   if (is("mma_bf16")) return multiplies_right<false, 16>();
   if (is("mma_tf32")) return multiplies_right<true, 8>();
   fail<ValueError>("planted: unknown case ", name);

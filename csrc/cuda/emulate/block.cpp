@@ -24,9 +24,7 @@ Order& order() {
   return current;
 }
 
-std::size_t nth(std::size_t i, std::size_t n, Order order) {
-  return order == Order::forward ? i : n - 1 - i;
-}
+std::size_t nth(std::size_t i, std::size_t n, Order order) { return order == Order::forward ? i : n - 1 - i; }
 
 Dim3 unflatten(std::size_t i, Dim3 size) {
   const auto index = static_cast<unsigned>(i);
@@ -181,7 +179,8 @@ void set_order(Order value) { order() = value; }
 void run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel) {
   constexpr std::size_t kMaxThreads = 1024, kMaxShared = 227 << 10;
   if (block.volume() == 0 || block.volume() > kMaxThreads || block.volume() % kWarp != 0)
-    fail<DeviceError>("launch: a block has ", block.volume(), " threads, expected a multiple of 32 up to 1024");
+    fail<DeviceError>("launch: a block has ", block.volume(),
+                      " threads, expected a multiple of 32 up to 1024");
   if (grid.volume() == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu)
     fail<DeviceError>("launch: grid (", grid.x, ", ", grid.y, ", ", grid.z, ") is outside what a GPU takes");
   if (shared_bytes > kMaxShared)

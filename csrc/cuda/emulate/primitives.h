@@ -20,10 +20,10 @@
 #define __grid_constant__
 
 // A separate heap block per array, so that AddressSanitizer sees an index outside it.
-#define THALWEG_SHARED(type, name, ...)                                                            \
-  static const char name##_key = 0;                                                                \
-  auto& name = *static_cast<std::type_identity_t<type __VA_ARGS__>*>(                              \
-      ::thalweg::cuda::emulate::current_block().shared(&name##_key,                                \
+#define THALWEG_SHARED(type, name, ...)                               \
+  static const char name##_key = 0;                                   \
+  auto& name = *static_cast<std::type_identity_t<type __VA_ARGS__>*>( \
+      ::thalweg::cuda::emulate::current_block().shared(&name##_key,   \
                                                        sizeof(std::type_identity_t<type __VA_ARGS__>)))
 
 namespace thalweg::cuda {
