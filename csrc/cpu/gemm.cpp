@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "base/parallel.h"
 #include "cpu/gemm_workspace.h"
@@ -19,6 +20,7 @@ constexpr std::int64_t kRowBytes = 256 << 10;      // of a block of A, for one t
 constexpr std::int64_t kColumns = 3072;            // of a block of B, shared: stays in L3
 constexpr std::int64_t kDirectBytes = 1 << 20;     // of B, larger ones are packed
 constexpr std::int64_t kAliasBytes = 2048;         // rows this far apart share few sets of L1
+constexpr std::int64_t kApartBytes = 128 << 10;    // of a block of B, for one thread
 constexpr double kTaskFlops = 3e5;                 // a few microseconds
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -47,6 +49,7 @@ struct Blocking {
   std::int64_t rows, columns;      // of A and of B in a block
   std::int64_t depth, depths;      // K elements in a block, and blocks
   bool pack_a, pack_b, scatter_c;  // which operands cannot be used where they lie
+  bool apart;                      // each thread packs its own columns of B
 };
 
 // Slot of a thread: packed A, then one tile of C.
@@ -65,23 +68,27 @@ class Gemm {
   void run() {
     thread_local GemmWorkspace workspace;
     workspace_ = &workspace;
+    const std::int64_t column_blocks = ceil_div(problem_.n, blocking_.columns);
     const std::int64_t batches = problem_.batches();
-    const double flops = 2.0 * static_cast<double>(problem_.m) * static_cast<double>(problem_.n) *
+    const double flops = 2.0 * static_cast<double>(std::max<std::int64_t>(problem_.m, 8)) *
+                         static_cast<double>(std::min(problem_.n, blocking_.columns)) *
                          static_cast<double>(std::max<std::int64_t>(problem_.k, 1));
-    const bool by_batch = batches > 1 && (batches >= 4 * num_threads() || flops < 8 * kTaskFlops);
-    reserve(by_batch);
+    const bool apart = blocking_.apart || (batches > 1 && (batches >= 4 * num_threads() || flops < 8 * kTaskFlops));
+    reserve(apart);
     T* const shared = reinterpret_cast<T*>(workspace.shared());
     bias_ = gather_bias(shared);
-    if (!by_batch) {
-      for (std::int64_t i = 0; i < batches; ++i) multiply(product(i), shared + bias_elements(), nullptr);
+    if (!apart) {
+      for (std::int64_t i = 0; i < batches * column_blocks; ++i)
+        multiply(product(i / column_blocks), i % column_blocks, shared + bias_elements(), nullptr);
       return;
     }
     const auto grain = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
-    parallel_for(batches, grain, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(batches * column_blocks, grain, [&](std::int64_t begin, std::int64_t end) {
       const GemmWorkspace::Slot slot(*workspace_);  // the caller's, whichever thread runs this
       const Scratch<T> scratch = scratch_of(slot);
-      T* b = scratch.tile + tile_elements();
-      for (std::int64_t i = begin; i < end; ++i) multiply(product(i), b, &scratch);
+      T* const b = scratch.tile + tile_elements();
+      for (std::int64_t i = begin; i < end; ++i)
+        multiply(product(i / column_blocks), i % column_blocks, b, &scratch);
     });
   }
 
@@ -98,13 +105,17 @@ class Gemm {
     blocking.columns = std::min(round_up(p.n, width), kColumns);
     // Measured on Zen 4, 64 … 2048: reading in place wins unless rows of A fall into the same sets of
     // L1 again and again, or B is too large to stay in L2 and is read often.
-    blocking.pack_a = p.a.row * item % kAliasBytes == 0 && p.n > 2 * width;
+    blocking.pack_a = p.a.row != 0 && p.a.row * item % kAliasBytes == 0 && p.n > 2 * width;
     blocking.pack_b = p.b.col != 1 || (p.m > 4 * height && p.n * blocking.depth * item > kDirectBytes);
+    // B that is used but a few times stays in L2 between packing and use.
+    blocking.apart = p.b.col != 1 && p.m <= 4 * height;
+    if (blocking.apart)
+      blocking.columns = std::min(blocking.columns, width * std::max<std::int64_t>(1, kApartBytes / item / width / std::max<std::int64_t>(1, blocking.depth)));
     blocking.scatter_c = p.c.col != 1;
     return blocking;
   }
 
-  std::int64_t tile_elements() const { return kernels_.tile_rows * kernels_.tile_columns; }
+  std::int64_t tile_elements() const { return kernels_.tile_rows * kernels_.widest[0]; }
   std::int64_t a_elements() const { return blocking_.pack_a ? blocking_.rows * blocking_.depth : 0; }
   std::int64_t b_elements() const { return blocking_.pack_b ? blocking_.columns * blocking_.depth : 0; }
 
@@ -152,13 +163,11 @@ class Gemm {
             p.activation};
   }
 
-  // `packed_b` has room for a block of B. With `scratch` this thread works alone.
-  void multiply(const Product<T>& p, T* packed_b, const Scratch<T>* scratch) const {
-    for (std::int64_t column = 0; column < p.n; column += blocking_.columns)
-      for (std::int64_t block = 0; block < blocking_.depths; ++block) {
-        const std::int64_t columns = std::min(blocking_.columns, p.n - column);
-        multiply_block(p, column, columns, block, packed_b, scratch);
-      }
+  // One block of columns. `packed_b` has room for a block of B. With `scratch` this thread works alone.
+  void multiply(const Product<T>& p, std::int64_t column_block, T* packed_b, const Scratch<T>* scratch) const {
+    const std::int64_t column = column_block * blocking_.columns;
+    for (std::int64_t block = 0; block < blocking_.depths; ++block)
+      multiply_block(p, column, std::min(blocking_.columns, p.n - column), block, packed_b, scratch);
   }
 
   void multiply_block(const Product<T>& p, std::int64_t column, std::int64_t columns, std::int64_t block,
@@ -201,7 +210,8 @@ class Gemm {
                      std::int64_t columns, std::int64_t block, const T* packed_b,
                      const Scratch<T>& scratch) const {
     const std::int64_t k = block * blocking_.depth, depth = std::min(blocking_.depth, p.k - k);
-    const std::int64_t height = kernels_.tile_rows, width = kernels_.tile_columns;
+    const std::int64_t height = kernels_.tile_rows, panel = kernels_.tile_columns;
+    const std::int64_t width = blocking_.pack_b ? panel : kernels_.widest[std::min(rows, height) - 1];
     const bool last = block == blocking_.depths - 1;
     GemmTile<T> tile;
     tile.k = depth;
@@ -209,7 +219,7 @@ class Gemm {
     for (std::int64_t j = 0; j < columns; j += width) {
       tile.columns = static_cast<int>(std::min(width, columns - j));
       tile.b = blocking_.pack_b ? packed_b + j * depth : p.b.at(k, column + j);
-      tile.b_row = blocking_.pack_b ? width : p.b.row;
+      tile.b_row = blocking_.pack_b ? panel : p.b.row;
       for (std::int64_t i = 0; i < rows; i += height) {
         const int tile_rows = static_cast<int>(std::min(height, rows - i));
         tile.a = blocking_.pack_a ? scratch.a + i * depth : p.a.at(row + i, k);
@@ -225,7 +235,7 @@ class Gemm {
   void run_tile(GemmTile<T>& tile, int rows, const Operand<T>& c, bool last, const T* bias,
                 Activation activation, T* buffer) const {
     tile.c = blocking_.scatter_c ? buffer : c.data;
-    tile.c_row = blocking_.scatter_c ? kernels_.tile_columns : c.row;
+    tile.c_row = blocking_.scatter_c ? kernels_.widest[0] : c.row;
     if (blocking_.scatter_c && tile.accumulate)
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < tile.columns; ++j) tile.c[i * tile.c_row + j] = *c.at(i, j);
@@ -246,9 +256,24 @@ class Gemm {
 
 }  // namespace
 
+namespace {
+
+// The product as a row: C' = B' A'. A column would leave all but one lane of a vector idle.
+GemmProblem transposed_column(const GemmProblem& p) {
+  GemmProblem row = p;
+  std::swap(row.m, row.n);
+  std::swap(row.a, row.b);
+  for (GemmProblem::Operand* operand : {&row.a, &row.b, &row.c}) std::swap(operand->row, operand->col);
+  row.bias_stride = 0;
+  return row;
+}
+
+}  // namespace
+
 void gemm(const GemmProblem& problem) {
   if (problem.m == 0 || problem.n == 0 || problem.batches() == 0) return;
-  with_float_type(problem.dtype, [&]<class T>(T) { Gemm<T>(problem).run(); });
+  const GemmProblem p = problem.n == 1 && problem.m > 1 ? transposed_column(problem) : problem;
+  with_float_type(p.dtype, [&]<class T>(T) { Gemm<T>(p).run(); });
 }
 
 }  // namespace thalweg

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <type_traits>
 #include <utility>
@@ -26,14 +27,14 @@ struct Row {
   Vector<T> v[kVectors];
 
   THALWEG_RULE void load(const T* p, const Lanes<T>& last) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j)
       v[j] = kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>)
                                            : THALWEG_ISA::load(p + j * kWidth<T>);
   }
 
   THALWEG_RULE void store(T* p, const Lanes<T>& last) const {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) {
       if (kPartial && j == kVectors - 1)
         last.store(p + j * kWidth<T>, v[j]);
@@ -58,7 +59,7 @@ __attribute__((always_inline)) inline void multiply(const GemmTile<T>& t) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       const Vector<T> x = broadcast(a[i * a_row]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sums[i].v[j] = multiply_add<T>(x, row.v[j], sums[i].v[j]);
     }
     a += t.a_col;
@@ -69,7 +70,7 @@ __attribute__((always_inline)) inline void multiply(const GemmTile<T>& t) {
     T* c = t.c + i * t.c_row;
     if (t.accumulate) {
       row.load(c, last);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sums[i].v[j] = row.v[j] + sums[i].v[j];
     }
     sums[i].store(c, last);
@@ -84,14 +85,36 @@ void tile(const GemmTile<T>& t) {
     multiply<T, kRows, kVectors, kUnitRow, false>(t);
 }
 
+// Tiles of few rows are wider: they read B in longer runs, and keep as many chains in flight.
+constexpr int vectors_of(int rows) {
+  constexpr int kRegisters = kVectorBytes == 64 ? 32 : 16;
+  return rows > 4 ? kTileVectors : std::clamp((kRegisters - 2) / (rows + 1), kTileVectors, 8);
+}
+
+template <class T, int kRows, int kVectors, bool kUnitRow>
+constexpr typename GemmFamily<T>::TileFunction tile_or_null() {
+  if constexpr (kVectors <= vectors_of(kRows))
+    return tile<T, kRows, kVectors, kUnitRow>;
+  else
+    return nullptr;
+}
+
 template <class T, std::size_t... kIndex>
 constexpr auto make_tiles(std::index_sequence<kIndex...>) {
-  return std::array{&tile<T, static_cast<int>(kIndex / (2 * kTileVectors)) + 1,
-                          static_cast<int>(kIndex / 2 % kTileVectors) + 1, kIndex % 2 == 1>...};
+  constexpr std::size_t kVectors = GemmFamily<T>::kMaxVectors;
+  return std::array{tile_or_null<T, static_cast<int>(kIndex / (2 * kVectors)) + 1,
+                                 static_cast<int>(kIndex / 2 % kVectors) + 1, kIndex % 2 == 1>()...};
+}
+
+template <class T, std::size_t... kIndex>
+constexpr auto make_widest(std::index_sequence<kIndex...>) {
+  return std::array{vectors_of(static_cast<int>(kIndex) + 1) * kWidth<T>...};
 }
 
 template <class T>
-constexpr auto kTiles = make_tiles<T>(std::make_index_sequence<kTileRows * kTileVectors * 2>{});
+constexpr auto kTiles = make_tiles<T>(std::make_index_sequence<kTileRows * GemmFamily<T>::kMaxVectors * 2>{});
+template <class T>
+constexpr auto kWidest = make_widest<T>(std::make_index_sequence<kTileRows>{});
 
 template <class T>
 void finish(T* c, std::int64_t c_row, int rows, int columns, const T* bias, Activation activation) {
@@ -112,6 +135,7 @@ void fill_family(GemmFamily<T>& family) {
   family.tile_columns = kTileVectors * kWidth<T>;
   family.vector = kWidth<T>;
   family.tiles = kTiles<T>.data();
+  family.widest = kWidest<T>.data();
   family.pack_a = pack<T, kTileRows>;
   family.pack_b = pack<T, kTileVectors * kWidth<T>>;
   family.finish = finish<T>;

@@ -32,12 +32,15 @@ template <class T>
 struct GemmFamily {
   using TileFunction = void (*)(const GemmTile<T>&);
 
-  int tile_rows = 0, tile_columns = 0, vector = 0;
+  static constexpr int kMaxVectors = 8;
+
+  int vector = 0;                       // elements of a register
+  int tile_rows = 0, tile_columns = 0;  // of the largest tile, and of the panels of packed A and B
   const TileFunction* tiles = nullptr;  // by rows - 1, vectors - 1, a_row == 1
+  const int* widest = nullptr;          // by rows - 1: columns at most; few rows leave room for more
 
   TileFunction tile(int rows, int columns, bool unit_row) const {
-    const int vectors = tile_columns / vector;
-    return tiles[((rows - 1) * vectors + (columns - 1) / vector) * 2 + unit_row];
+    return tiles[((rows - 1) * kMaxVectors + (columns - 1) / vector) * 2 + unit_row];
   }
 
   // Copies src[i * row + k * col], i < rows, k < depth, into panels of tile_rows (A) or tile_columns
