@@ -128,7 +128,7 @@ def test_the_model_loads_into_torch_and_agrees(table: Path) -> None:
     np.testing.assert_allclose(ours.eval()(tw.Tensor(x)).data, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_digits_by_default_reach_97_percent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_digits_by_default_reach_97_percent(capsys: pytest.CaptureFixture[str], isa: str) -> None:
     pytest.importorskip("sklearn")
     start = time.monotonic()
     assert cli.main(["train"]) == 0

@@ -80,8 +80,10 @@ def save(
     Errors: TypeError that names the value which is no tree, ValueError for names that collide,
     each before anything is written; OSError from writing, which leaves the old file.
 
-    >>> save("step.safetensors", epoch=3, momentum=np.ones(2))
-    >>> load("step.safetensors")
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save(f"{folder}/step.safetensors", epoch=3, momentum=np.ones(2))
+    ...     load(f"{folder}/step.safetensors")
     {'epoch': 3, 'momentum': array([1., 1.])}
     """
     tree = dict(extra)
