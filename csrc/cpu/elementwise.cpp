@@ -138,37 +138,42 @@ void transfer(const Nest<T, N>& nest, int operand, std::int64_t i, std::int64_t 
   }
 }
 
-// Elements [begin, end) of the iteration. kernel(pointers, steps, n) sees unit steps, and in its
-// inputs zero steps too where kBroadcast; whatever lies otherwise goes through buffers.
-template <bool kBroadcast, class T, int N, class Kernel>
+// Elements [begin, end) of the iteration. kernel(pointers, n) sees unit steps: whatever lies
+// otherwise goes through buffers.
+template <class T, int N, class Kernel>
 void run_range(const Nest<T, N>& nest, std::int64_t begin, std::int64_t end, const Kernel& kernel) {
   constexpr int y = N - 1;
   alignas(64) T buffers[N][kBuffer];
   const std::int64_t row = nest.row();
   const bool whole_rows = row >= kShortRow || nest.rank <= 1;
   bool direct[N], all_direct = true;
+  const T* repeated[N] = {};  // the element that a buffer is full of
   for (int k = 0; k < N; ++k) {
-    const std::int64_t stride = nest.row_stride(k);
-    direct[k] = nest.dense(k) || (whole_rows && (stride == 1 || (kBroadcast && k != y && stride == 0)));
+    direct[k] = nest.dense(k) || (whole_rows && nest.row_stride(k) == 1);
     all_direct = all_direct && direct[k];
   }
   for (std::int64_t i = begin; i < end;) {
     std::int64_t n = whole_rows ? std::min(end - i, row - i % row) : end - i;
     if (!all_direct) n = std::min(n, kBuffer);
     T* pointers[N];
-    int steps[N];
     for (int k = 0; k < N; ++k) {
       pointers[k] = direct[k] ? nest.at(k, i) : buffers[k];
-      steps[k] = direct[k] ? static_cast<int>(nest.row_stride(k)) : 1;
-      if (!direct[k] && k != y) transfer<true>(nest, k, i, n, buffers[k]);
+      if (direct[k] || k == y) continue;
+      if (whole_rows && nest.row_stride(k) == 0) {
+        const T* const element = nest.at(k, i);
+        if (element != repeated[k]) std::fill_n(buffers[k], kBuffer, *element);
+        repeated[k] = element;
+      } else {
+        transfer<true>(nest, k, i, n, buffers[k]);
+      }
     }
-    kernel(pointers, steps, n);
+    kernel(pointers, n);
     if (!direct[y]) transfer<false>(nest, y, i, n, buffers[y]);
     i += n;
   }
 }
 
-template <bool kBroadcast, class T, int N, class Kernel>
+template <class T, int N, class Kernel>
 void run(const View (&views)[N], const Kernel& kernel) {
   Nest<T, N> nest;
   add_dimensions(nest, views);
@@ -176,9 +181,7 @@ void run(const View (&views)[N], const Kernel& kernel) {
   follow_output(nest);
   merge_dimensions(nest);
   parallel_for(nest.elements, kGrainBytes / static_cast<std::int64_t>(sizeof(T)),
-               [&](std::int64_t begin, std::int64_t end) {
-                 run_range<kBroadcast>(nest, begin, end, kernel);
-               });
+               [&](std::int64_t begin, std::int64_t end) { run_range(nest, begin, end, kernel); });
 }
 
 template <class T>
@@ -192,9 +195,7 @@ const ElementwiseLoops<T>& loops() {
 template <class T>
 void run_binary(typename ElementwiseLoops<T>::Binary loop, double parameter, const View& a,
                 const View& b, const View& y) {
-  run<true, T>({a, b, y}, [=](T* const* p, const int* step, std::int64_t n) {
-    loop(p[0], step[0], p[1], step[1], p[2], n, parameter);
-  });
+  run<T>({a, b, y}, [=](T* const* p, std::int64_t n) { loop(p[0], p[1], p[2], n, parameter); });
 }
 
 // A number as an array of rank 0 that lies in `storage`.
@@ -213,7 +214,7 @@ View as_view(const Operand& operand, T& storage) {
 void unary(int rule, double parameter, const View& x, const View& y) {
   with_float_type(y.dtype, [&]<class T>(T) {
     const auto loop = loops<T>().unary[rule];
-    run<false, T>({x, y}, [=](T* const* p, const int*, std::int64_t n) { loop(p[0], p[1], n, parameter); });
+    run<T>({x, y}, [=](T* const* p, std::int64_t n) { loop(p[0], p[1], n, parameter); });
   });
 }
 

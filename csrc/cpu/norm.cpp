@@ -150,7 +150,7 @@ class Inflow {
       for_stretches(runs, [&, base = offset](std::int64_t at, std::int64_t n) {
         const std::int64_t i = base + at;
         if (activation_.backward)
-          activation_.backward(dy + i, 1, y + i, 1, written_ + i, n, activation_.parameter);
+          activation_.backward(dy + i, y + i, written_ + i, n, activation_.parameter);
         else
           copy(dy + i, written_ + i, n, 0);
       });

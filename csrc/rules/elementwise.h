@@ -160,17 +160,17 @@ struct Tanh {
   THALWEG_RULE T operator()(T x) const { return tanh(x); }
 };
 
-// x Φ(x), the exact form of Hendrycks & Gimpel 2016. Φ and φ vanish long before |x| = 40, where x
-// is held so that an infinity meets no zero.
+// x Φ(x), the exact form of Hendrycks & Gimpel 2016. An infinity must meet no zero: φ is cut where it
+// is far below an ulp of Φ, and Φ is 0 long before x = -40.
 template <class T>
 struct GeluBackward {  // Φ(x) + x φ(x)
   static constexpr const char* name = "gelu_backward";
   static constexpr const char* saved = "x";
   THALWEG_RULE T operator()(T dy, T x) const {
-    const T bounded = x < T(-40) ? T(-40) : x > T(40) ? T(40) : x;
-    const T cdf = T(0.5) * (T(1) + erf(bounded * T(0.70710678118654752440)));
-    const T density = T(0.39894228040143267794) * exp(T(-0.5) * bounded * bounded);
-    return dy * (cdf + bounded * density);
+    const T exponent = T(-0.5) * x * x;
+    const T cdf = T(0.5) * (T(1) + erf(x * T(0.70710678118654752440)));
+    const T slope = x * (T(0.39894228040143267794) * exp_normal(exponent));
+    return dy * (cdf + (exponent < T(-80) ? T(0) : slope));
   }
 };
 template <class T>

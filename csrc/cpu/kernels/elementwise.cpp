@@ -22,23 +22,10 @@ void unary(const T* x, T* y, std::int64_t n, double parameter) {
 }
 
 template <template <class> class Rule, class T>
-void binary(const T* a, int a_step, const T* b, int b_step, T* y, std::int64_t n, double parameter) {
+void binary(const T* a, const T* b, T* y, std::int64_t n, double parameter) {
   const auto rule = make_rule<Rule<T>>(static_cast<T>(parameter));
-  if (a_step == 1 && b_step == 1) {
 #pragma GCC ivdep
-    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(a[i], b[i]);
-  } else if (a_step == 1) {
-    const T scalar = *b;
-#pragma GCC ivdep
-    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(a[i], scalar);
-  } else if (b_step == 1) {
-    const T scalar = *a;
-#pragma GCC ivdep
-    for (std::int64_t i = 0; i < n; ++i) y[i] = rule(scalar, b[i]);
-  } else {
-    const T result = rule(*a, *b);
-    for (std::int64_t i = 0; i < n; ++i) y[i] = result;
-  }
+  for (std::int64_t i = 0; i < n; ++i) y[i] = rule(a[i], b[i]);
 }
 
 template <class T>

@@ -8,13 +8,13 @@
 namespace thalweg {
 
 // y may be an input (the same elements in the same places). `parameter` is the rule's own, if any.
+//
+// Why no loops for a number as operand: the driver repeats it in a buffer that stays in L1. A third
+// of the code, and GCC refuses some loops that compare with an invariant.
 template <class T>
 struct ElementwiseLoops {
-  // y[i] = rule(x[i])
-  using Unary = void (*)(const T* x, T* y, std::int64_t n, double parameter);
-  // y[i] = rule(a[i * a_step], b[i * b_step]) with steps 0 or 1
-  using Binary = void (*)(const T* a, int a_step, const T* b, int b_step, T* y, std::int64_t n,
-                          double parameter);
+  using Unary = void (*)(const T* x, T* y, std::int64_t n, double parameter);  // y[i] = rule(x[i])
+  using Binary = void (*)(const T* a, const T* b, T* y, std::int64_t n, double parameter);
 
   Unary unary[UnaryRules::kSize] = {};
   Binary binary[BinaryRules::kSize] = {};
