@@ -1,4 +1,4 @@
-"""Arrays between two pages that must not be touched: an access one element too far kills the process."""
+"""Arrays between two forbidden pages: an access one element too far kills the process."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ namespace {
 // instruction set, since it decides the bits.
 template <class T>
 constexpr std::int64_t kDepth = 1536 / static_cast<std::int64_t>(sizeof(T));
-constexpr std::int64_t kRowBytes = 256 << 10;      // of a block of A, for one thread: stays in L2
-constexpr std::int64_t kColumns = 3072;            // of a block of B, shared: stays in L3
-constexpr std::int64_t kDirectBytes = 1 << 20;     // of B, larger ones are packed
-constexpr std::int64_t kAliasBytes = 2048;         // rows this far apart share few sets of L1
-constexpr std::int64_t kApartBytes = 128 << 10;    // of a block of B, for one thread
-constexpr double kTaskFlops = 3e5;                 // a few microseconds
+constexpr std::int64_t kRowBytes = 256 << 10;    // of a block of A, for one thread: stays in L2
+constexpr std::int64_t kColumns = 3072;          // of a block of B, shared: stays in L3
+constexpr std::int64_t kDirectBytes = 1 << 20;   // of B, larger ones are packed
+constexpr std::int64_t kAliasBytes = 2048;       // rows this far apart share few sets of L1
+constexpr std::int64_t kApartBytes = 128 << 10;  // of a block of B, for one thread
+constexpr double kTaskFlops = 3e5;               // a few microseconds
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
@@ -73,7 +73,8 @@ class Gemm {
     const double flops = 2.0 * static_cast<double>(std::max<std::int64_t>(problem_.m, 8)) *
                          static_cast<double>(std::min(problem_.n, blocking_.columns)) *
                          static_cast<double>(std::max<std::int64_t>(problem_.k, 1));
-    const bool apart = blocking_.apart || (batches > 1 && (batches >= 4 * num_threads() || flops < 8 * kTaskFlops));
+    const bool apart =
+        blocking_.apart || (batches > 1 && (batches >= 4 * num_threads() || flops < 8 * kTaskFlops));
     reserve(apart);
     T* const shared = reinterpret_cast<T*>(workspace.shared());
     bias_ = gather_bias(shared);
@@ -109,8 +110,10 @@ class Gemm {
     blocking.pack_b = p.b.col != 1 || (p.m > 4 * height && p.n * blocking.depth * item > kDirectBytes);
     // B that is used but a few times stays in L2 between packing and use.
     blocking.apart = p.b.col != 1 && p.m <= 4 * height;
-    if (blocking.apart)
-      blocking.columns = std::min(blocking.columns, width * std::max<std::int64_t>(1, kApartBytes / item / width / std::max<std::int64_t>(1, blocking.depth)));
+    if (blocking.apart) {
+      const std::int64_t panels = kApartBytes / (item * width * std::max<std::int64_t>(1, blocking.depth));
+      blocking.columns = std::min(blocking.columns, width * std::max<std::int64_t>(1, panels));
+    }
     blocking.scatter_c = p.c.col != 1;
     return blocking;
   }
@@ -133,8 +136,7 @@ class Gemm {
   void reserve(bool by_batch) {
     const auto bytes = [](std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(T); };
     workspace_->reserve(bytes(bias_elements() + (by_batch ? 0 : b_elements())),
-                        bytes(a_elements() + tile_elements() + (by_batch ? b_elements() : 0)),
-                        num_threads());
+                        bytes(a_elements() + tile_elements() + (by_batch ? b_elements() : 0)), num_threads());
   }
 
   Scratch<T> scratch_of(const GemmWorkspace::Slot& slot) const {
@@ -164,7 +166,8 @@ class Gemm {
   }
 
   // One block of columns. `packed_b` has room for a block of B. With `scratch` this thread works alone.
-  void multiply(const Product<T>& p, std::int64_t column_block, T* packed_b, const Scratch<T>* scratch) const {
+  void multiply(const Product<T>& p, std::int64_t column_block, T* packed_b,
+                const Scratch<T>* scratch) const {
     const std::int64_t column = column_block * blocking_.columns;
     for (std::int64_t block = 0; block < blocking_.depths; ++block)
       multiply_block(p, column, std::min(blocking_.columns, p.n - column), block, packed_b, scratch);
@@ -175,10 +178,11 @@ class Gemm {
     const std::int64_t k = block * blocking_.depth, depth = std::min(blocking_.depth, p.k - k);
     const std::int64_t width = kernels_.tile_columns, panels = ceil_div(columns, width);
     if (blocking_.pack_b)
-      parallel_for(panels, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, depth * width)), [&](std::int64_t begin, std::int64_t end) {
-        kernels_.pack_b(packed_b + begin * width * depth, p.b.at(k, column + begin * width),
-                      p.b.col, p.b.row, std::min(columns, end * width) - begin * width, depth);
-      });
+      parallel_for(panels, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, depth * width)),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     kernels_.pack_b(packed_b + begin * width * depth, p.b.at(k, column + begin * width),
+                                     p.b.col, p.b.row, std::min(columns, end * width) - begin * width, depth);
+                   });
     const std::int64_t row_blocks = ceil_div(p.m, blocking_.rows);
     const std::int64_t group = scratch ? columns : group_columns(row_blocks, columns, depth);
     const std::int64_t groups = ceil_div(columns, group);

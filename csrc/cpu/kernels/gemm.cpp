@@ -29,8 +29,8 @@ struct Row {
   THALWEG_RULE void load(const T* p, const Lanes<T>& last) {
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j)
-      v[j] = kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>)
-                                           : THALWEG_ISA::load(p + j * kWidth<T>);
+      v[j] =
+          kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>) : THALWEG_ISA::load(p + j * kWidth<T>);
   }
 
   THALWEG_RULE void store(T* p, const Lanes<T>& last) const {

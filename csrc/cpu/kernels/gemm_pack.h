@@ -32,7 +32,8 @@ THALWEG_RULE void transpose(Vector<T>* rows) {
     for (int i = 0; i < kWidth<T>; ++i) {
       if (i & kBlock) continue;
       const Vector<T> a = rows[i], b = rows[i + kBlock];
-      rows[i] = shuffle<T>(a, b, [](int l) constexpr { return l & kBlock ? l - kBlock + kWidth<T> : l; }, lanes);
+      rows[i] =
+          shuffle<T>(a, b, [](int l) constexpr { return l & kBlock ? l - kBlock + kWidth<T> : l; }, lanes);
       rows[i + kBlock] =
           shuffle<T>(a, b, [](int l) constexpr { return l & kBlock ? l + kWidth<T> : l + kBlock; }, lanes);
     }
@@ -90,9 +91,11 @@ void pack_panel(T* panel, const T* src, std::int64_t row, std::int64_t col, std:
 }
 
 template <class T, int kPanel>
-void pack(T* panels, const T* src, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t depth) {
+void pack(T* panels, const T* src, std::int64_t row, std::int64_t col, std::int64_t rows,
+          std::int64_t depth) {
   for (std::int64_t first = 0; first < rows; first += kPanel, panels += kPanel * depth)
-    pack_panel<T, kPanel>(panels, src + first * row, row, col, std::min<std::int64_t>(kPanel, rows - first), depth);
+    pack_panel<T, kPanel>(panels, src + first * row, row, col, std::min<std::int64_t>(kPanel, rows - first),
+                          depth);
 }
 
 }  // namespace THALWEG_ISA
