@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from guard_pages import guarded
 from hypothesis import given
 from hypothesis import strategies as st
+
+from guard_pages import guarded
 from thalweg import _core
 
 Array = npt.NDArray[Any]
@@ -54,7 +55,9 @@ def operands(name: str, n: int, dtype: npt.DTypeLike) -> list[Array]:
 
 def assert_same_bits(x: Array, y: Array) -> None:
     assert x.shape == y.shape and x.dtype == y.dtype
-    np.testing.assert_array_equal(np.ascontiguousarray(x).view("u1"), np.ascontiguousarray(y).view("u1"))
+    np.testing.assert_array_equal(
+        np.ascontiguousarray(x).view("u1"), np.ascontiguousarray(y).view("u1")
+    )
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -256,7 +259,11 @@ ERRORS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: _core.add(SQUARE, SQUARE[0], out=SQUARE), ValueError, "out overlaps b"),
     (lambda: _core.exp(SQUARE, out=SQUARE.T), ValueError, "out overlaps x"),
     (lambda: _core.exp(MEMORY[:8], out=MEMORY[7::-1]), ValueError, "out overlaps x"),
-    (lambda: _core.leaky_relu(np.ones(3), -0.1), ValueError, "negative_slope must be finite and at"),
+    (
+        lambda: _core.leaky_relu(np.ones(3), -0.1),
+        ValueError,
+        "negative_slope must be finite and at",
+    ),
     (lambda: _core.leaky_relu(np.ones(3), np.inf), ValueError, "negative_slope must be finite"),
     (lambda: _core.leaky_relu_backward(np.ones(3), np.ones(3), np.nan), ValueError, "got nan"),
 ]

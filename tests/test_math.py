@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from thalweg import _core
 
 from reference import elementwise as reference
+from thalweg import _core
 
 Array = npt.NDArray[Any]
 NAN, INF = np.nan, np.inf
@@ -86,7 +86,12 @@ def test_softplus_backward_is_the_sigmoid(dtype: type) -> None:
     assert np.max(ulps(_core.softplus_backward(np.ones_like(x), y), exact)) <= 1.6
 
 
-POWERS = [((0, 10), (-10, 10)), ((0.9, 1.1), (-800, 800)), ((1e-30, 1e30), (-1, 1)), ((0, 1), (0, 9))]
+POWERS = [
+    ((0, 10), (-10, 10)),
+    ((0.9, 1.1), (-800, 800)),
+    ((1e-30, 1e30), (-1, 1)),
+    ((0, 1), (0, 9)),
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -180,5 +185,6 @@ def test_derivatives_at_the_kink_are_those_of_the_left(
     y = np.array([0.0, -0.0, 1, 1e-300, -1])
     slope = parameter[0] if parameter else 0.0
     np.testing.assert_array_equal(
-        getattr(_core, name)(np.full(5, 4.0), y, *parameter), [4 * slope, 4 * slope, 4, 4, 4 * slope]
+        getattr(_core, name)(np.full(5, 4.0), y, *parameter),
+        [4 * slope, 4 * slope, 4, 4, 4 * slope],
     )

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from thalweg import _core
 
 from reference.philox import Words, philox
+from thalweg import _core
 
 Array = npt.NDArray[Any]
 

@@ -12,70 +12,12 @@
 // Why not tables: gathers cost more than the few extra terms and need memory on a device.
 #pragma once
 
-#include <cstdint>
 #include <type_traits>
 
-#include "base/config.h"
+#include "base/float_format.h"
 
 namespace thalweg {
 inline namespace THALWEG_ISA {
-
-template <class T>
-struct Format;
-template <>
-struct Format<float> {
-  using Bits = std::uint32_t;
-  static constexpr int kMantissaBits = 23, kBias = 127;
-  static constexpr float kShift = 0x1.8p23F;           // x + kShift rounds |x| < 2^22 to an integer
-  static constexpr float kTwoToMantissa = 0x1p23F;     // from here on every float is an integer
-  static constexpr float kMinNormal = 0x1p-126F;
-  static constexpr float kExpMin = -104.0F, kExpMax = 89.0F;      // 0 and infinity beyond
-  static constexpr float kLog2e = 0x1.715476p+0F;
-  static constexpr float kLn2High = 0x1.62e4p-1F, kLn2Low = 0x1.7f7d1cp-20F;  // n * high is exact
-};
-template <>
-struct Format<double> {
-  using Bits = std::uint64_t;
-  static constexpr int kMantissaBits = 52, kBias = 1023;
-  static constexpr double kShift = 0x1.8p52;
-  static constexpr double kTwoToMantissa = 0x1p52;
-  static constexpr double kMinNormal = 0x1p-1022;
-  static constexpr double kExpMin = -746.0, kExpMax = 710.0;
-  static constexpr double kLog2e = 0x1.71547652b82fep+0;
-  static constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
-};
-
-// --- bit patterns ----------------------------------------------------------------------------
-
-template <class T>
-THALWEG_RULE typename Format<T>::Bits to_bits(T x) {
-  return __builtin_bit_cast(typename Format<T>::Bits, x);
-}
-
-template <class T>
-THALWEG_RULE T from_bits(typename Format<T>::Bits bits) {
-  return __builtin_bit_cast(T, bits);
-}
-
-template <class T>
-inline constexpr typename Format<T>::Bits kSignBit = typename Format<T>::Bits{1}
-                                                     << (8 * sizeof(T) - 1);
-
-template <class T>
-THALWEG_RULE T abs(T x) {
-  return from_bits<T>(to_bits(x) & ~kSignBit<T>);
-}
-
-template <class T>
-THALWEG_RULE T copysign(T magnitude, T sign) {
-  return from_bits<T>((to_bits(magnitude) & ~kSignBit<T>) | (to_bits(sign) & kSignBit<T>));
-}
-
-template <class T>
-THALWEG_RULE T infinity() {
-  return from_bits<T>(((typename Format<T>::Bits{1} << (8 * sizeof(T) - 1 - Format<T>::kMantissaBits)) - 1)
-                      << Format<T>::kMantissaBits);
-}
 
 // --- arithmetic ------------------------------------------------------------------------------
 
@@ -187,8 +129,9 @@ THALWEG_RULE T expm1(T x) {
   const ReducedExp<T> e = reduce_exp(clamp_exp(x));
   const T power = power_of_two(e.n - T(1));  // half the power, which may be 2^1024
   const T small = T(2) * (power * e.tail + (power - T(0.5)));
-  const T result = e.n > T(Format<T>::kMantissaBits + 2) ? scale(T(1) + e.tail, e.n)
-                   : e.n < T(-Format<T>::kMantissaBits - 2) ? T(-1) : small;
+  const T result = e.n > T(Format<T>::kMantissaBits + 2)    ? scale(T(1) + e.tail, e.n)
+                   : e.n < T(-Format<T>::kMantissaBits - 2) ? T(-1)
+                                                            : small;
   return e.n == T(0) ? e.tail : result;
 }
 
@@ -270,9 +213,9 @@ THALWEG_RULE T tanh(T x) {
     p = polynomial(z, -0x1.55554cp-2F, 0x1.110d3cp-3F, -0x1.b92bcap-5F, 0x1.595680p-6F, -0x1.9bb7acp-8F);
   else
     p = polynomial(z, -0x1.555555555554fp-2, 0x1.11111111107fbp-3, -0x1.ba1ba1b98248cp-5,
-                   0x1.664f485a6cf7bp-6, -0x1.226e2f32cd2efp-7, 0x1.d6d2a01e21f60p-9,
-                   -0x1.7d900b2d7fe6dp-10, 0x1.348563253208ep-11, -0x1.e9806c924c498p-13,
-                   0x1.5da2463552391p-14, -0x1.477e6553cd522p-16);
+                   0x1.664f485a6cf7bp-6, -0x1.226e2f32cd2efp-7, 0x1.d6d2a01e21f60p-9, -0x1.7d900b2d7fe6dp-10,
+                   0x1.348563253208ep-11, -0x1.e9806c924c498p-13, 0x1.5da2463552391p-14,
+                   -0x1.477e6553cd522p-16);
   const T beyond = T(1) - T(2) / (exp_normal(bounded + bounded) + T(1));
   return copysign(magnitude < T(0.55) ? magnitude + magnitude * z * p : beyond, x);
 }
@@ -301,17 +244,15 @@ THALWEG_RULE T erf(T x) {
                    -0x1.814cdcp-9F, 0x1.852d4ep-13F);
   } else {
     p = polynomial(z, 0x1.06eba8214db69p-3, -0x1.812746b0379e6p-2, 0x1.ce2f21a042b34p-4,
-                   -0x1.b82ce31284f38p-6, 0x1.565bcd0dbd921p-8, -0x1.c02db3db49762p-11,
-                   0x1.f9a321e4b84f9p-14, -0x1.f4d1e434bc0cfp-17, 0x1.b9df305cad6f7p-20,
-                   -0x1.5f1f40faeea79p-23, 0x1.f7b99d7c8709ap-27, -0x1.38ac2290d3965p-30,
-                   0x1.062759c5be8ecp-34);
+                   -0x1.b82ce31284f38p-6, 0x1.565bcd0dbd921p-8, -0x1.c02db3db49762p-11, 0x1.f9a321e4b84f9p-14,
+                   -0x1.f4d1e434bc0cfp-17, 0x1.b9df305cad6f7p-20, -0x1.5f1f40faeea79p-23,
+                   0x1.f7b99d7c8709ap-27, -0x1.38ac2290d3965p-30, 0x1.062759c5be8ecp-34);
     q = polynomial(t, -0x1.8c003fc4a1753p-23, -0x1.20dd5564a49a1p+0, -0x1.45f432948f4d4p-1,
-                   -0x1.a4d9a9114daf1p-4, 0x1.388e860e2ba90p-6, 0x1.27f2cb92e6f13p-12,
-                   -0x1.d03d8d9b9d3a9p-10, 0x1.51090955ae2ccp-11, -0x1.8190d9d8787e4p-15,
-                   -0x1.2489c0bc2145cp-14, 0x1.778aef9df2e94p-15, -0x1.137f1572d5ff4p-16,
-                   0x1.20ad0614fca1bp-18, -0x1.c5bd16fa9499dp-21, 0x1.0c0ed4b0fcc01p-23,
-                   -0x1.d09760550dfd5p-27, 0x1.178b2099338ddp-30, -0x1.a1edd7997bce5p-35,
-                   0x1.247008c4873e6p-40);
+                   -0x1.a4d9a9114daf1p-4, 0x1.388e860e2ba90p-6, 0x1.27f2cb92e6f13p-12, -0x1.d03d8d9b9d3a9p-10,
+                   0x1.51090955ae2ccp-11, -0x1.8190d9d8787e4p-15, -0x1.2489c0bc2145cp-14,
+                   0x1.778aef9df2e94p-15, -0x1.137f1572d5ff4p-16, 0x1.20ad0614fca1bp-18,
+                   -0x1.c5bd16fa9499dp-21, 0x1.0c0ed4b0fcc01p-23, -0x1.d09760550dfd5p-27,
+                   0x1.178b2099338ddp-30, -0x1.a1edd7997bce5p-35, 0x1.247008c4873e6p-40);
   }
   return copysign(magnitude < T(1) ? magnitude + magnitude * p : T(1) - exp_normal(q), x);
 }

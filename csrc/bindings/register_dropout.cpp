@@ -39,8 +39,8 @@ py::object dropout(py::handle x, double p, py::handle seed, py::handle step, py:
 }  // namespace
 
 void register_dropout(py::module_& m) {
-  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::kw_only(), py::arg("seed"),
-        py::arg("step") = 0, py::arg("module") = 0, py::arg("sample_offset") = 0);
+  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::kw_only(), py::arg("seed"), py::arg("step") = 0,
+        py::arg("module") = 0, py::arg("sample_offset") = 0);
 }
 
 }  // namespace thalweg::bindings

@@ -37,8 +37,8 @@ void register_unary(py::module_& m, int rule) {
     m.def(name, call, py::arg("x"), py::arg(p.name) = p.value, py::kw_only(), py::arg("out") = py::none());
   } else {
     m.def(
-        name, [call](py::handle x, py::handle out) { return call(x, 0.0, out); }, py::arg("x"),
-        py::kw_only(), py::arg("out") = py::none());
+        name, [call](py::handle x, py::handle out) { return call(x, 0.0, out); }, py::arg("x"), py::kw_only(),
+        py::arg("out") = py::none());
   }
 }
 

@@ -193,8 +193,8 @@ const ElementwiseLoops<T>& loops() {
 }
 
 template <class T>
-void run_binary(typename ElementwiseLoops<T>::Binary loop, double parameter, const View& a,
-                const View& b, const View& y) {
+void run_binary(typename ElementwiseLoops<T>::Binary loop, double parameter, const View& a, const View& b,
+                const View& y) {
   run<T>({a, b, y}, [=](T* const* p, std::int64_t n) { loop(p[0], p[1], p[2], n, parameter); });
 }
 
@@ -228,9 +228,8 @@ void binary(int rule, const Operand& a, const Operand& b, const View& y) {
 }
 
 void gradient(int rule, double parameter, const View& dy, const View& saved, const View& dx) {
-  with_float_type(dx.dtype, [&]<class T>(T) {
-    run_binary<T>(loops<T>().gradient[rule], parameter, dy, saved, dx);
-  });
+  with_float_type(dx.dtype,
+                  [&]<class T>(T) { run_binary<T>(loops<T>().gradient[rule], parameter, dy, saved, dx); });
 }
 
 }  // namespace thalweg::cpu

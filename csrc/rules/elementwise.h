@@ -12,7 +12,6 @@
 #include "base/math.h"
 #include "base/power.h"
 #include "rules/activation.h"
-#include "rules/activation.h"
 
 namespace thalweg {
 
@@ -264,11 +263,11 @@ struct RuleList {
   }
 };
 
-using UnaryRules = RuleList<Copy, Abs, Neg, Sign, Square, Sqrt, Reciprocal, Exp, Log, Erf, Sigmoid,
-                            Tanh, Relu, LeakyRelu, Gelu, Softplus>;
+using UnaryRules = RuleList<Copy, Abs, Neg, Sign, Square, Sqrt, Reciprocal, Exp, Log, Erf, Sigmoid, Tanh,
+                            Relu, LeakyRelu, Gelu, Softplus>;
 using BinaryRules = RuleList<Add, Sub, Mul, Div, Pow, Maximum, Minimum>;
-using GradientRules = RuleList<ReluBackward, LeakyReluBackward, SigmoidBackward, TanhBackward,
-                               SoftplusBackward, GeluBackward>;
+using GradientRules =
+    RuleList<ReluBackward, LeakyReluBackward, SigmoidBackward, TanhBackward, SoftplusBackward, GeluBackward>;
 
 using Activations = RuleList<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, Softplus>;
 static_assert(Activations::kSize == static_cast<int>(Activation::softplus) + 1);

@@ -26,7 +26,6 @@ THALWEG_RULE PhiloxWords philox_round(PhiloxWords c, PhiloxKey key) {
 }
 
 THALWEG_RULE PhiloxWords philox(PhiloxWords counter, PhiloxKey key) {
-#pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
     counter = philox_round(counter, key);
     key = {key.low + 0x9E3779B9U, key.high + 0xBB67AE85U};  // Weyl: golden ratio, sqrt(3) - 1

@@ -45,7 +45,7 @@ def normal_cdf(x: Array) -> Array:
 
 
 def normal_density(x: Array) -> Array:
-    return np.exp(-long(x) ** 2 / 2) / ROOT_TWO_PI
+    return np.exp(-(long(x) ** 2) / 2) / ROOT_TWO_PI
 
 
 def gelu(x: Array) -> Array:
