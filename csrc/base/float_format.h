@@ -6,7 +6,7 @@
 #include "base/config.h"
 
 namespace thalweg {
-THALWEG_ISA_NAMESPACE {
+inline namespace THALWEG_ISA {
 
 template <class T>
 struct Format;
