@@ -1,7 +1,8 @@
 # The CUDA half: extension modules of their own, whose tables _core takes as capsules.
 #
 #   _cuda           nvcc; THALWEG_CUDA=ON, or AUTO where nvcc and a driver are found
-#   _cuda_emulated  the same sources by the host compiler, for tests; THALWEG_CUDA_EMULATED=ON
+#   _cuda_emulated  the same sources by the host compiler, for tests, never installed;
+#                   THALWEG_CUDA_EMULATED=ON instead
 set(THALWEG_CUDA_SOURCES
   csrc/cuda/elementwise.cu
   csrc/cuda/reduce.cu
@@ -29,13 +30,6 @@ function(thalweg_find_cuda)
   set(THALWEG_WITH_CUDA ${with} PARENT_SCOPE)
 endfunction()
 
-function(thalweg_cuda_module target)
-  target_include_directories(${target} PRIVATE csrc)
-  if(THALWEG_IN_PLACE)
-    set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${PROJECT_SOURCE_DIR}/python/thalweg")
-  endif()
-endfunction()
-
 # Contraction is off as everywhere: an FMA is written where it is meant.
 function(thalweg_add_cuda)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -52,7 +46,10 @@ function(thalweg_add_cuda)
   find_package(CUDAToolkit REQUIRED)
   target_include_directories(_cuda PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(_cuda PRIVATE THALWEG_CUDA_NAME="cuda")
-  thalweg_cuda_module(_cuda)
+  target_include_directories(_cuda PRIVATE csrc)
+  if(THALWEG_IN_PLACE)
+    set_target_properties(_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${PROJECT_SOURCE_DIR}/python/thalweg")
+  endif()
   install(TARGETS _cuda LIBRARY DESTINATION thalweg)
 endfunction()
 
@@ -61,7 +58,7 @@ function(thalweg_add_cuda_emulated)
   pybind11_add_module(_cuda_emulated MODULE NO_EXTRAS csrc/cuda/module.cpp ${THALWEG_CUDA_SOURCES}
     csrc/cuda/emulate/fiber.cpp csrc/cuda/emulate/block.cpp)
   thalweg_flags(_cuda_emulated)
-  target_compile_options(_cuda_emulated PRIVATE -O1 -Wno-unknown-pragmas)
+  target_compile_options(_cuda_emulated PRIVATE -Wno-unknown-pragmas)
   target_compile_definitions(_cuda_emulated PRIVATE THALWEG_CUDA_EMULATED THALWEG_CUDA_NAME="emulated")
-  thalweg_cuda_module(_cuda_emulated)
+  target_include_directories(_cuda_emulated PRIVATE csrc)
 endfunction()

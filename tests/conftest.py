@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import device
 import hypothesis
 import pytest
 from thalweg import _core
@@ -16,8 +17,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("thalweg")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `torch` are skipped, with that reason, where PyTorch is not installed."""
+def pytest_configure(config: pytest.Config) -> None:
+    device.install(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of operations are GPU tests too. Those marked `torch` are skipped without PyTorch."""
+    device.mark(config, items)
     try:
         import torch  # noqa: F401
     except ImportError:

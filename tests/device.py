@@ -1,0 +1,87 @@
+"""Runs the tests of operations on a CUDA table instead of the CPU: `pytest -m gpu`.
+
+The tests themselves are the CPU's, with their tables and float64 references; the table is the emulated
+one that `make cuda-emulated` builds. test_cuda_table.py compares it with the CPU bit by bit.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from thalweg import _core
+
+# The tests of what has CUDA kernels.
+MODULES = {
+    "test_cuda_table",
+    "test_batch_norm",
+    "test_dropout",
+    "test_elementwise",
+    "test_matmul",
+    "test_matmul_bad_input",
+    "test_optim",
+    "test_optim_bad_input",
+    "test_optim_exact",
+    "test_reduce",
+    "test_softmax",
+}
+BUILD = Path(__file__).parents[1] / "build"
+
+
+def emulated_module() -> ModuleType | None:
+    """The newest build of _cuda_emulated, or the one that THALWEG_CUDA_EMULATED names."""
+    named = os.environ.get("THALWEG_CUDA_EMULATED")
+    found = [Path(named)] if named else sorted(BUILD.glob("emulated*/_cuda_emulated.*.so"))
+    if not found:
+        return None
+    path = str(max(found, key=lambda p: p.stat().st_mtime))
+    loader = importlib.machinery.ExtensionFileLoader("_cuda_emulated", path)
+    spec = importlib.util.spec_from_loader("_cuda_emulated", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def wanted(config: pytest.Config) -> bool:
+    """Whether this run asks for the GPU tests and nothing else."""
+    return str(config.getoption("markexpr")).strip().startswith("gpu")
+
+
+_table: Any = None
+
+
+def install(config: pytest.Config) -> None:
+    """Makes the operations of this process run on the table, if only GPU tests are asked for."""
+    global _table
+    module = emulated_module() if wanted(config) else None
+    if module is not None:
+        _table = module.table()
+        _core.emulate_cuda(_table)
+
+
+@contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """The CPU's own kernels, to compare with."""
+    _core.emulate_cuda(None)
+    try:
+        yield
+    finally:
+        _core.emulate_cuda(_table)
+
+
+def mark(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the tests of the modules above; they are skipped, with that reason, without a table."""
+    skip = pytest.mark.skip(reason="no CUDA table: run `make cuda-emulated`")
+    for item in items:
+        if item.path.stem in MODULES:
+            item.add_marker(pytest.mark.gpu)
+            if _table is None and (wanted(config) or item.path.stem == "test_cuda_table"):
+                item.add_marker(skip)
