@@ -19,13 +19,15 @@ Options = dict[str, Any]
 @dataclass(frozen=True)
 class Row:
     """shared: variants that torch.optim has under the same names; own: variants that it lacks.
-    fixed: what the class means by itself and its reference must be told."""
+    fixed: what the class means by itself and its reference must be told.
+    layerwise: norms of whole tensors enter, so that pieces of a tensor are another problem."""
 
     make: type[optim.Optimizer]
     reference: Callable[..., Any]
     shared: list[Options]
     own: list[Options] = field(default_factory=list)
     fixed: Options = field(default_factory=dict)
+    layerwise: bool = False
 
 
 L2 = {"weight_decay": 0.1}
@@ -112,10 +114,30 @@ ROWS = [
         own=[{}, {"lr": 0.01, "betas": (0.8, 0.9), **L2}, {"maximize": True}],
         fixed={"decoupled": True},
     ),
+    Row(
+        optim.LARS,
+        reference.lars,
+        shared=[],
+        own=[
+            {"lr": 1.0},
+            {"lr": 1.0, "momentum": 0.0, "trust_coefficient": 0.1, **L2},
+            {"lr": 1.0, "maximize": True},
+        ],
+        fixed={"decays_itself": True},
+        layerwise=True,
+    ),
+    Row(
+        optim.LAMB,
+        reference.lamb,
+        shared=[],
+        own=[{}, {"lr": 0.01, "betas": (0.8, 0.9), **L2}, {"maximize": True}],
+        fixed={"decays_itself": True},
+        layerwise=True,
+    ),
 ]
 
 
-def variants(shared_only: bool = False) -> list[Any]:
+def variants(shared_only: bool = False, layerwise: bool = True) -> list[Any]:
     """One pytest parameter `(row, options)` for each variant of each row."""
 
     def name(row: Row, options: Options) -> str:
@@ -124,11 +146,13 @@ def variants(shared_only: bool = False) -> list[Any]:
     return [
         pytest.param(row, options, id=name(row, options))
         for row in ROWS
+        if layerwise or not row.layerwise
         for options in (row.shared if shared_only else row.shared + row.own)
     ]
 
 
 every_variant = pytest.mark.parametrize(("row", "options"), variants())
+every_elementwise_variant = pytest.mark.parametrize(("row", "options"), variants(layerwise=False))
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from optim_table import (
 )
 from reference import optim as reference
 from thalweg import _core
-from thalweg.optim import SGD, Adam, Lion
+from thalweg.optim import LAMB, LARS, SGD, Adam, Lion, Optimizer
 
 SHAPES = st.lists(st.lists(st.integers(0, 7), max_size=3).map(tuple), min_size=1, max_size=3)
 
@@ -108,6 +109,30 @@ def test_first_step_of_adam_is_lr_times_sign() -> None:
     p = np.zeros(3)
     Adam([p], lr=0.1).step([np.array([3.0, -1e-3, 1e4])])
     np.testing.assert_allclose(p, [-0.1, 0.1, -0.1], rtol=2e-5)
+
+
+@pytest.mark.parametrize(("make", "lr"), [(LARS, 1.0), (LAMB, 0.01)])
+def test_layerwise_step_does_not_see_the_gradient_s_scale(
+    make: Callable[..., Optimizer], lr: float
+) -> None:
+    steps = []
+    for scale in (1.0, 1024.0):
+        p = drawn([(30, 7)], np.float64, 0)[0]
+        before, opt = p.copy(), make([p], lr=lr, eps=0.0)
+        opt.step([scale * drawn([(30, 7)], np.float64, 1)[0]])
+        steps.append(p - before)
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-12)
+    relative = np.linalg.norm(steps[0]) / np.linalg.norm(before)
+    assert relative == pytest.approx({LARS: 1e-3, LAMB: 0.01}[make])
+
+
+@pytest.mark.parametrize("make", [LARS, LAMB])
+def test_layerwise_ratio_is_one_where_a_norm_is_zero(make: Callable[..., Optimizer]) -> None:
+    zero, still = np.zeros(3), np.array([1.0, 2.0])
+    opt = make([zero, still], lr=0.5)
+    opt.step([np.array([1.0, -1.0, 1.0]), np.zeros(2)])
+    np.testing.assert_allclose(zero, [-0.5, 0.5, -0.5], rtol=1e-5)
+    np.testing.assert_array_equal(still, [1.0, 2.0])
 
 
 def test_look_ahead_point_of_interim_equals_p_of_nesterov() -> None:
@@ -351,7 +376,9 @@ def test_tensors_bring_their_gradients_and_may_move() -> None:
         opt.step()
 
 
-@pytest.mark.parametrize("module", ["rules", "sgd", "sign", "lr_scheduler", "measured"])
+@pytest.mark.parametrize(
+    "module", ["rules", "sgd", "sign", "layerwise", "lr_scheduler", "measured"]
+)
 def test_examples_in_docstrings(module: str) -> None:
     result = doctest.testmod(
         importlib.import_module(f"thalweg.optim.{module}"), extraglobs={"np": np, "tw": tw}

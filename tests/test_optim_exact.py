@@ -15,6 +15,7 @@ from optim_table import (
     assert_same_bits,
     drawn,
     every_dtype,
+    every_elementwise_variant,
     every_variant,
     trained,
 )
@@ -22,7 +23,7 @@ from thalweg import _core
 from thalweg.optim import SGD, Adam
 
 
-@every_variant
+@every_elementwise_variant
 @every_dtype
 def test_step_is_independent_of_how_tensors_are_split(
     row: Row, options: Options, dtype: Any
@@ -85,7 +86,7 @@ def test_stages_in_one_pass_equal_separate_steps(row: Row, options: Options, dty
     plain = {**options, "weight_decay": decay}
     decoupled = options.get("decoupled") or options.get("decoupled_weight_decay")
     decoupled = decoupled or bool(row.fixed.get("decoupled"))
-    if "weight_decay" not in row.make([np.zeros(1)], **options).defaults:
+    if "weight_decay" not in row.make([np.zeros(1)], **options).defaults or row.layerwise:
         plain.pop("weight_decay")
         decay = 0.0
     bare = {**plain, "weight_decay": 0.0} if decay else plain

@@ -1,6 +1,7 @@
 #include "cpu/optim.h"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 
 #include "base/parallel.h"
@@ -19,6 +20,8 @@ struct RuleEntry {
   const char* const* state_names;
   void (*prepare_f32)(const Hyper&, StepState&, void*);
   void (*prepare_f64)(const Hyper&, StepState&, void*);
+  void (*adapt_f32)(void*, double, double);  // null: no norm phase
+  void (*adapt_f64)(void*, double, double);
 };
 
 template <template <class> class Rule, class T>
@@ -27,13 +30,21 @@ void prepare_rule(const Hyper& hyper, StepState& state, void* scalars) {
   (new (scalars) Rule<T>)->prepare(hyper, state);
 }
 
+template <class Rule>
+constexpr auto adapt_function() -> void (*)(void*, double, double) {
+  if constexpr (has_norm_phase<Rule>)
+    return [](void* rule, double norm_p, double norm) { static_cast<Rule*>(rule)->adapt(norm_p, norm); };
+  else
+    return nullptr;
+}
+
 template <class... Rules>
 struct RuleTable;
 template <template <class> class... Rule>
 struct RuleTable<TypeList<Rule<float>...>> {
-  static constexpr RuleEntry entries[] = {{Rule<float>::name, Rule<float>::states.size,
-                                           Rule<float>::states.names, prepare_rule<Rule, float>,
-                                           prepare_rule<Rule, double>}...};
+  static constexpr RuleEntry entries[] = {
+      {Rule<float>::name, Rule<float>::states.size, Rule<float>::states.names, prepare_rule<Rule, float>,
+       prepare_rule<Rule, double>, adapt_function<Rule<float>>(), adapt_function<Rule<double>>()}...};
 };
 
 constexpr const auto& kRules = RuleTable<OptimRules<float>>::entries;
@@ -104,11 +115,48 @@ void optim_step(const std::vector<OptimWork>& work, const OptimSlices& slices, b
   });
 }
 
-double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
-                         std::vector<double>& partial) {
-  std::vector<std::int64_t> first(work.size() + 1, 0);  // first tree block of each tensor
+// Where each tensor's tree blocks begin in an array of all of them, and its length at the end.
+static std::vector<std::int64_t> first_blocks(const std::vector<OptimWork>& work) {
+  std::vector<std::int64_t> first(work.size() + 1, 0);
   for (std::size_t i = 0; i < work.size(); ++i)
     first[i + 1] = first[i] + tree_blocks(work[i].tensor.elements);
+  return first;
+}
+
+void optim_adapt(std::vector<OptimWork>& work, const OptimSlices& slices) {
+  if (std::none_of(work.begin(), work.end(),
+                   [](const OptimWork& item) { return kRules[item.rule].adapt_f32; }))
+    return;
+  const OptimKernels& table = kernels().optim;
+  const std::vector<std::int64_t> first = first_blocks(work);
+  const auto blocks = static_cast<std::size_t>(first.back());
+  std::vector<double> param(blocks), other(blocks);
+  for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
+    const auto measure = (item.dtype == DType::f64 ? table.measure_f64 : table.measure_f32)[item.rule];
+    if (!measure) return;
+    for (std::int64_t begin = slice.begin; begin < slice.end; begin += kTreeBlock) {
+      const std::int64_t end = std::min(begin + kTreeBlock, slice.end);
+      double squares[2];
+      measure(item.tensor, &item.rule_scalars, &item.stages, begin, end, squares);
+      const auto block =
+          static_cast<std::size_t>(first[static_cast<std::size_t>(slice.tensor)] + begin / kTreeBlock);
+      param[block] = squares[0], other[block] = squares[1];
+    }
+  });
+  for (std::size_t i = 0; i < work.size(); ++i) {
+    const RuleEntry& rule = kRules[work[i].rule];
+    if (!rule.adapt_f32 || work[i].tensor.source_count == 0) continue;
+    const auto norm = [&](std::vector<double>& squares) {
+      return std::sqrt(sum_pairwise(squares.data() + first[i], first[i + 1] - first[i]));
+    };
+    (work[i].dtype == DType::f64 ? rule.adapt_f64 : rule.adapt_f32)(&work[i].rule_scalars, norm(param),
+                                                                    norm(other));
+  }
+}
+
+double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
+                         std::vector<double>& partial) {
+  const std::vector<std::int64_t> first = first_blocks(work);
   partial.assign(static_cast<std::size_t>(first.back()), 0.0);
   for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
     double* blocks = partial.data() + first[static_cast<std::size_t>(slice.tensor)];

@@ -40,6 +40,9 @@ class OptimSlices {
 // Rule and stage scalars of one tensor from its hyperparameters and step state (advanced by one).
 void prepare(OptimWork& work, const Hyper& hyper, StepState& state, const OptimStageOptions& options);
 
+// The norm phase of the rules that have one, after prepare() and before optim_step().
+void optim_adapt(std::vector<OptimWork>& work, const OptimSlices& slices);
+
 void optim_step(const std::vector<OptimWork>& work, const OptimSlices& slices, bool zero_grad);
 
 // Σ g² over all tensors, g the sum of a tensor's sources; through the reduction tree, in double.

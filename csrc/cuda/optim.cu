@@ -2,8 +2,10 @@
 //
 // 1. With a norm limit, the squares of all gradients are summed through the reduction tree.
 // 2. One thread per tensor advances its step state and prepares the rule's and the stages' scalars.
-// 3. One launch per rule, dtype and few hundred tensors: pointers travel as a kernel argument, a thread
+// 3. For rules with a norm phase: the norms of every tensor, through the same tree, adapt its scalars.
+// 4. One launch per rule, dtype and few hundred tensors: pointers travel as a kernel argument, a thread
 //    block takes a chunk of one tensor.
+#include <algorithm>
 #include <vector>
 
 #include "base/tree.h"
@@ -271,6 +273,51 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// --- the norm phase ---------------------------------------------------------------------------
+
+// param[…], other[…]: sums of squares of tree blocks as cpu/kernels/optim.cpp's measure computes them.
+template <class Rule, class T>
+__global__ void __launch_bounds__(kThreads) measure(__grid_constant__ Argument<TensorList> list,
+                                                    const Scalars* scalars, double* param, double* other) {
+  const TensorEntry& tensor = list.find(blockIdx.x);
+  const Arrays<Rule, T> arrays(list, tensor);
+  const Rule rule = *reinterpret_cast<const Rule*>(scalars[tensor.index].rule);
+  const OptimStages<T> stages = *reinterpret_cast<const OptimStages<T>*>(scalars[tensor.index].stages);
+  const unsigned lane = threadIdx.x % kTreeLanes;
+  const std::int64_t block =
+      std::int64_t{blockIdx.x - tensor.first_block} * kTreeGroups + threadIdx.x / kTreeLanes;
+  const std::int64_t begin = block * kTreeBlock;
+  const std::int64_t end = begin + kTreeBlock < tensor.elements ? begin + kTreeBlock : tensor.elements;
+  double param_sum = 0, other_sum = 0;
+  for (std::int64_t i = begin + lane; i < end; i += kTreeLanes) {
+    Element<Rule, T> e;
+    e.load(arrays, i);
+    const T value = rule.measure(e.param, stages.gradient(e.gradient, e.param), e.states);
+#pragma unroll
+    for (int k = 0; k < Rule::states.size; ++k) arrays.states[k][i] = e.states[k];
+    param_sum = SumSquares::merge(param_sum, SumSquares::map(static_cast<double>(e.param)));
+    other_sum = SumSquares::merge(other_sum, SumSquares::map(static_cast<double>(value)));
+  }
+  for (unsigned step = 1; step < kTreeLanes; step *= 2) {
+    param_sum = SumSquares::merge(param_sum, shuffle_down(param_sum, step));
+    other_sum = SumSquares::merge(other_sum, shuffle_down(other_sum, step));
+  }
+  if (lane != 0 || begin >= end) return;
+  param[tensor.tree_block + block] = param_sum;
+  other[tensor.tree_block + block] = other_sum;
+}
+
+// One thread per tensor.
+template <class Rule>
+__global__ void __launch_bounds__(kThreads)
+    adapt(__grid_constant__ Argument<TensorList> list, Scalars* scalars, const double* param,
+          const double* other) {
+  const auto i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (i >= list.count) return;
+  const std::int32_t index = list.tensors[i].index;
+  reinterpret_cast<Rule*>(scalars[index].rule)->adapt(sqrt(param[index]), sqrt(other[index]));
+}
+
 // --- launches ---------------------------------------------------------------------------------
 
 // Calls launch_list(list, index of one of its tensors) for lists that hold all items with elements. Tensors
@@ -296,13 +343,19 @@ void for_each_list(std::span<const OptimItem> items, std::int64_t elements_per_b
 struct RuleEntry {
   int states;
   void (*kernel)(Argument<TensorList>, const Scalars*, bool);
+  void (*measure)(Argument<TensorList>, const Scalars*, double*, double*) = nullptr;  // null: no norm phase
+  void (*adapt)(Argument<TensorList>, Scalars*, const double*, const double*) = nullptr;
 };
 
 template <class T>
 const RuleEntry& rule_entry(int rule) {
   static const auto entries = [] {
     std::vector<RuleEntry> all;
-    OptimRules<T>::for_each([&]<class Rule>() { all.push_back({Rule::states.size, step<Rule, T>}); });
+    OptimRules<T>::for_each([&]<class Rule>() {
+      all.push_back({Rule::states.size, step<Rule, T>});
+      if constexpr (has_norm_phase<Rule>)
+        all.back().measure = measure<Rule, T>, all.back().adapt = adapt<Rule>;
+    });
     return all;
   }();
   return entries[static_cast<std::size_t>(rule)];
@@ -326,12 +379,42 @@ void launch_prepare(const OptimStep& step, const Hyper* hyper, Scalars* scalars,
   }
 }
 
+std::size_t count_tree_blocks(std::span<const OptimItem> items) {
+  std::int64_t blocks = 0;
+  for (const OptimItem& item : items) blocks += tree_blocks(item.tensor.elements);
+  return static_cast<std::size_t>(blocks);
+}
+
+void launch_norm_phase(std::span<const OptimItem> items, Scalars* scalars, Stream stream) {
+  if (std::none_of(items.begin(), items.end(),
+                   [](const OptimItem& item) { return rule_entry(item).measure; }))
+    return;
+  const std::size_t bytes = count_tree_blocks(items) * sizeof(double);
+  const Scratch param(bytes, stream), other(bytes, stream);
+  const Scratch param_totals(items.size() * sizeof(double), stream);
+  const Scratch other_totals(items.size() * sizeof(double), stream);
+  for_each_list(
+      items, kTreeGroups * kTreeBlock, [](const OptimItem& item) { return std::pair(item.rule, item.dtype); },
+      [](const OptimItem& item) { return rule_entry(item).states; },
+      [&](const TensorList& list, const OptimItem& item) {
+        const RuleEntry& rule = rule_entry(item);
+        if (!rule.measure) return;
+        const auto tensors = static_cast<unsigned>(list.count);
+        launch(rule.measure, list.blocks, kThreads, 0, stream, list, scalars, param.as<double>(),
+               other.as<double>());
+        launch(merge_squares, tensors, kThreads, 0, stream, list, param.as<double>(),
+               param_totals.as<double>());
+        launch(merge_squares, tensors, kThreads, 0, stream, list, other.as<double>(),
+               other_totals.as<double>());
+        launch(rule.adapt, blocks_for(list.count, kThreads), kThreads, 0, stream, list, scalars,
+               param_totals.as<double>(), other_totals.as<double>());
+      });
+}
+
 }  // namespace
 
 void optim_norm(std::span<const OptimItem> items, double grad_scale, double* norm, Stream stream) {
-  std::int64_t blocks = 0;
-  for (const OptimItem& item : items) blocks += tree_blocks(item.tensor.elements);
-  const Scratch partial(static_cast<std::size_t>(blocks) * sizeof(double), stream);
+  const Scratch partial(count_tree_blocks(items) * sizeof(double), stream);
   const Scratch totals(items.size() * sizeof(double), stream);
   fill_zero(totals.as<void>(), items.size() * sizeof(double), stream);  // of tensors without elements
   for_each_list(
@@ -353,6 +436,7 @@ void optim_step(const OptimStep& step, Stream stream) {
   const Scratch scalars(step.items.size() * sizeof(Scalars), stream);
   copy_to_device(hyper.as<void>(), step.hyper.data(), step.hyper.size_bytes(), stream);
   launch_prepare(step, hyper.as<Hyper>(), scalars.as<Scalars>(), stream);
+  launch_norm_phase(step.items, scalars.as<Scalars>(), stream);
   for_each_list(
       step.items, kChunk, [](const OptimItem& item) { return std::pair(item.rule, item.dtype); },
       [](const OptimItem& item) { return rule_entry(item).states; },

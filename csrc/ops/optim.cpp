@@ -23,7 +23,7 @@ double step_bytes(int rule, DType dtype, const OptimTensor& tensor, bool zero_gr
 
 struct OptimLaunch {
   static constexpr const char* kName = "optimizer_step";
-  const std::vector<cpu::OptimWork>& work;
+  std::vector<cpu::OptimWork>& work;
   const cpu::OptimSlices& slices;
   bool zero_grad;
 
@@ -33,7 +33,10 @@ struct OptimLaunch {
     for (const auto& item : work) total += step_bytes(item.rule, item.dtype, item.tensor, zero_grad);
     return total;
   }
-  void run() const { cpu::optim_step(work, slices, zero_grad); }
+  void run() const {
+    cpu::optim_adapt(work, slices);
+    cpu::optim_step(work, slices, zero_grad);
+  }
 };
 
 // The same on a device, without a copy of the list.

@@ -223,6 +223,45 @@ def lion(
     return p - lr * np.sign(b1 * m + (1 - b1) * g)
 
 
+def lars(
+    p: Array,
+    g: Array,
+    s: State,
+    t: int,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    trust_coefficient: float = 1e-3,
+    eps: float = 1e-8,
+    decay: float = 0.0,
+) -> Array:
+    """You, Gitman & Ginsburg 2017, Alg. 1."""
+    norm_p, norm_g = np.linalg.norm(p), np.linalg.norm(g)
+    q = trust_coefficient * norm_p / (norm_g + decay * norm_p + eps) if norm_p * norm_g else 1.0
+    s["v"] = momentum * s.get("v", 0.0) + lr * q * (g + decay * p)
+    return p - s["v"]
+
+
+def lamb(
+    p: Array,
+    g: Array,
+    s: State,
+    t: int,
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-6,
+    decay: float = 0.0,
+) -> Array:
+    """You et al. 2020, Alg. 2, with bias corrections and without bounds on the norm."""
+    b1, b2 = betas
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * g**2
+    u = (s["m"] / (1 - b1**t)) / (np.sqrt(s["v"] / (1 - b2**t)) + eps) + decay * p
+    norm_p, norm_u = np.linalg.norm(p), np.linalg.norm(u)
+    return p - lr * (norm_p / norm_u if norm_p * norm_u else 1.0) * u
+
+
 def update(
     rule: Callable[..., Array],
     p: Array,
@@ -232,12 +271,15 @@ def update(
     *,
     weight_decay: float = 0.0,
     decoupled: bool = False,
+    decays_itself: bool = False,
     maximize: bool = False,
     **options: Any,
 ) -> Array:
     """`rule` with its surroundings: direction, then decay of the gradient or of the parameter."""
     g = -g if maximize else g
-    if decoupled:
+    if decays_itself:
+        options["decay"] = weight_decay
+    elif decoupled:
         p = p - options["lr"] * weight_decay * p
     else:
         g = g + weight_decay * p

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "cpu/kernels/lanes.h"
 #include "cpu/kernels/table.h"
 
 namespace thalweg::THALWEG_ISA {
@@ -26,6 +27,14 @@ void sum_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t end
     const T* __restrict g = source<T>(tensor, k) + begin;
     for (std::int64_t i = 0; i < n; ++i) sum[i] += g[i];
   }
+}
+
+// The gradient of n elements from `begin` on: in place where one array is it, else summed in `room`.
+template <class T>
+const T* gather(const OptimTensor& tensor, std::int64_t begin, std::int64_t n, T* room) {
+  if (tensor.source_count == 1) return source<T>(tensor, 0) + begin;
+  sum_sources<T>(tensor, begin, begin + n, room);
+  return room;
 }
 
 template <class Rule, class T>
@@ -68,11 +77,7 @@ void step(const OptimTensor& tensor, const void* rule, const void* stages, std::
   alignas(64) T sum[kChunk];
   for (std::int64_t i = begin; i < end; i += kChunk) {
     const std::int64_t n = end - i < kChunk ? end - i : kChunk;
-    const T* gradient = source<T>(tensor, 0) + i;
-    if (tensor.source_count > 1) {
-      sum_sources<T>(tensor, i, i + n, sum);
-      gradient = sum;
-    }
+    const T* gradient = gather(tensor, i, n, sum);
     T* states[kMaxStates] = {};
     for (int k = 0; k < Rule::states.size; ++k) states[k] = static_cast<T*>(tensor.states[k]) + i;
     apply(*static_cast<const Rule*>(rule), stage, param + i, gradient, states, n);
@@ -83,16 +88,45 @@ void step(const OptimTensor& tensor, const void* rule, const void* stages, std::
   }
 }
 
+template <class Rule, class T>
+void measure(const OptimTensor& tensor, const void* rule, const void* stages, std::int64_t begin,
+             std::int64_t end, double* squares) {
+  alignas(64) T sum[kTreeBlock], values[kTreeBlock];
+  const std::int64_t n = end - begin;
+  const Rule r = *static_cast<const Rule*>(rule);
+  const OptimStages<T> stage = *static_cast<const OptimStages<T>*>(stages);
+  const T* __restrict p = static_cast<const T*>(tensor.param) + begin;
+  const T* __restrict g = gather(tensor, begin, n, sum);
+  T* __restrict s0 = static_cast<T*>(tensor.states[0]) + begin;
+  T* __restrict s1 = Rule::states.size > 1 ? static_cast<T*>(tensor.states[1]) + begin : nullptr;
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) {
+    T s[kMaxStates];
+    s[0] = s0[i];
+    if constexpr (Rule::states.size > 1) s[1] = s1[i];
+    values[i] = r.measure(p[i], stage.gradient(g[i], p[i]), s);
+    s0[i] = s[0];
+    if constexpr (Rule::states.size > 1) s1[i] = s[1];
+  }
+  squares[0] = reduce_block<SumSquares>(n, [](auto x) { return SumSquares::map(x); }, p);
+  squares[1] = reduce_block<SumSquares>(n, [](auto x) { return SumSquares::map(x); }, values);
+}
+
 template <class T>
-void fill_rules(OptimStepFunction* table) {
-  OptimRules<T>::for_each([&]<class Rule>() { *table++ = step<Rule, T>; });
+void fill_rules(OptimStepFunction* steps, OptimMeasureFunction* measures) {
+  OptimRules<T>::for_each([&]<class Rule>() {
+    static_assert(Rule::states.size <= kMaxStates);
+    *steps++ = step<Rule, T>;
+    if constexpr (has_norm_phase<Rule>) *measures = measure<Rule, T>;
+    ++measures;
+  });
 }
 
 }  // namespace
 
 void fill(OptimKernels& kernels) {
-  fill_rules<float>(kernels.step_f32);
-  fill_rules<double>(kernels.step_f64);
+  fill_rules<float>(kernels.step_f32, kernels.measure_f32);
+  fill_rules<double>(kernels.step_f64, kernels.measure_f64);
   kernels.sum_sources_f32 = sum_sources<float>;
   kernels.sum_sources_f64 = sum_sources<double>;
 }

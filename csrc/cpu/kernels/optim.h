@@ -15,19 +15,23 @@ struct OptimTensor {
   std::int64_t elements = 0;
   void* param = nullptr;
   void* states[kMaxStates] = {};
-  void* average = nullptr;           // null: no weight average
-  void* const* sources = nullptr;    // gradients, summed in this order
-  int source_count = 0;              // 0: the tensor is skipped
+  void* average = nullptr;         // null: no weight average
+  void* const* sources = nullptr;  // gradients, summed in this order
+  int source_count = 0;            // 0: the tensor is skipped
 };
 
 // Elements [begin, end) of a tensor. `rule` points to the prepared Rule<T>, `stages` to
 // OptimStages<T>; both are plain scalars, laid out alike on every ISA.
 using OptimStepFunction = void (*)(const OptimTensor&, const void* rule, const void* stages,
                                    std::int64_t begin, std::int64_t end, bool zero_grad);
+// The norm phase of at most one tree block: squares[0] = Σ p², squares[1] = Σ measure(…)².
+using OptimMeasureFunction = void (*)(const OptimTensor&, const void* rule, const void* stages,
+                                      std::int64_t begin, std::int64_t end, double* squares);
 using OptimSumFunction = void (*)(const OptimTensor&, std::int64_t begin, std::int64_t end, void* sum);
 
 struct OptimKernels {
   OptimStepFunction step_f32[kOptimRules] = {}, step_f64[kOptimRules] = {};
+  OptimMeasureFunction measure_f32[kOptimRules] = {}, measure_f64[kOptimRules] = {};  // null: no norm phase
   OptimSumFunction sum_sources_f32 = nullptr, sum_sources_f64 = nullptr;  // sum[i-begin] = Σ sources[i]
 };
 

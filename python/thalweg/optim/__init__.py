@@ -2,11 +2,14 @@
 
 from . import lr_scheduler
 from .base import Optimizer
+from .layerwise import LAMB, LARS
 from .rules import Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from .sgd import SGD
 from .sign import Lion, Rprop
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "SGD",
     "Adadelta",
     "Adagrad",

@@ -40,6 +40,7 @@ RANGES = {
     "eta_plus": "(1, inf)",
     "step_min": "[0, inf)",
     "step_max": "[0, inf)",
+    "trust_coefficient": "[0, inf)",
     "lr_scale": "[0, inf)",
     "max_norm": "(0, inf]",
     "clip_value": "(0, inf]",
