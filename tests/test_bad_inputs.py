@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from thalweg import _core
 
 Array = NDArray[Any]
@@ -37,12 +38,16 @@ class Row:
     fixed_shape: bool = False  # of a lone input, by what the call adds
 
 
-def with_out(name: str, *inputs: str, shape: tuple[int, ...] = (4, 6)) -> Row:
+def with_out(name: str, *inputs: str, draw: Callable[..., Array] = normal) -> Row:
     function = getattr(_core, name)
-    arrays = {key: normal(*shape, seed=i) for i, key in enumerate(inputs)}
-    return Row(
-        name, lambda out, **k: function(*k.values(), out=out), arrays, {"out": np.ones(shape, "f4")}
-    )
+    arrays = {key: draw(4, 6, seed=i) for i, key in enumerate(inputs)}
+    outputs = {"out": np.ones((4, 6), np.float32)}
+    return Row(name, lambda out, **k: function(*k.values(), out=out), arrays, outputs)
+
+
+def returning(name: str, /, *, options: dict[str, Any], **arrays: Array) -> Row:
+    function = getattr(_core, name)
+    return Row(name, lambda **k: function(*k.values(), **options), arrays)
 
 
 def step_adam(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array) -> Array:
@@ -62,38 +67,22 @@ BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum"]
 BACKWARD = [
     "relu_backward", "sigmoid_backward", "tanh_backward", "softplus_backward",
 ]  # fmt: skip
+REDUCTIONS = ["sum", "mean", "max", "min", "sum_squares"]
 
 BATCH = normal(8, 3, 2, 2)
 CHANNELS = {"gamma": normal(3, seed=1), "beta": normal(3, seed=2)}
 RUNNING = {"running_mean": normal(3, seed=3), "running_var": positive(3, seed=4)}
 
 ROWS = [
-    *[
-        Row(
-            name,
-            lambda x, out, f=getattr(_core, name): f(x, out=out),
-            {"x": positive(4, 6)},
-            {"out": np.ones((4, 6), "f4")},
-        )
-        for name in UNARY
-    ],
+    *[with_out(name, "x", draw=positive) for name in UNARY],
     *[with_out(name, "a", "b") for name in BINARY if name != "pow"],
+    with_out("pow", "a", "b", draw=positive),
     *[with_out(name, "dy", "y") for name in BACKWARD],
     with_out("gelu_backward", "dy", "x"),
+    *[returning(name, options={"axis": 0}, x=normal(5, 3)) for name in REDUCTIONS],
+    *[returning(name, options={"axis": 1}, x=normal(5, 3)) for name in ("softmax", "log_softmax")],
     *[
-        Row(name, lambda x, f=getattr(_core, name): f(x, axis=0), {"x": normal(5, 3)})
-        for name in ("sum", "mean", "max", "min", "sum_squares")
-    ],
-    *[
-        Row(name, lambda x, f=getattr(_core, name): f(x, axis=1), {"x": normal(5, 3)})
-        for name in ("softmax", "log_softmax")
-    ],
-    *[
-        Row(
-            name,
-            lambda dy, y, f=getattr(_core, name): f(dy, y),
-            {"dy": normal(5, 3), "y": positive(5, 3, seed=1)},
-        )
+        returning(name, options={}, dy=normal(5, 3), y=positive(5, 3, seed=1))
         for name in ("softmax_backward", "log_softmax_backward")
     ],
     Row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-OPTIONAL = ["mpi4py", "matplotlib", "sklearn", "rich", "torch", "cupy", "scipy", "safetensors"]
+OPTIONAL = ["mpi4py", "matplotlib", "sklearn", "tqdm", "torch", "cupy", "scipy", "safetensors"]
 
 CODE = """
 import sys

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
 from thalweg import _core
 
 LARGE = 1 << 20  # elements: enough work for every thread of the pool
@@ -42,7 +43,9 @@ def test_an_unknown_isa_is_an_error_that_lists_the_known_ones() -> None:
         _core.use_isa("")
 
 
-@pytest.mark.parametrize(("asked", "got"), [("1", 1), ("3", 3), ("0", None), ("many", None), ("", None)])
+@pytest.mark.parametrize(
+    ("asked", "got"), [("1", 1), ("3", 3), ("0", None), ("many", None), ("", None)]
+)
 def test_thalweg_num_threads(asked: str, got: int | None) -> None:
     done = run_python("import thalweg; print(thalweg.get_num_threads())", THALWEG_NUM_THREADS=asked)
     cpus = len(os.sched_getaffinity(0))
@@ -53,7 +56,8 @@ def test_thalweg_num_threads(asked: str, got: int | None) -> None:
 
 def test_threads_follow_the_affinity_mask() -> None:
     cpu = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, [{cpu}]); import thalweg; print(thalweg.get_num_threads())"
+    code = f"import os; os.sched_setaffinity(0, [{cpu}])"
+    code += "\nimport thalweg; print(thalweg.get_num_threads())"
     environment = {k: v for k, v in os.environ.items() if k != "THALWEG_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

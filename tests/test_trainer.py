@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -433,17 +434,25 @@ def test_progress_is_one_plain_line_per_epoch() -> None:
     trainer(Progress(stream)).fit(TRAIN, VALIDATION, epochs=3)
     header, *lines = stream.getvalue().splitlines()
     assert header.split("  ")[0] == "epoch" and "validation accuracy" in header
-    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert [line.split()[0] for line in lines] == ["1/3", "2/3", "3/3"]
     assert {len(line) for line in lines} == {len(header)}
     assert stream.getvalue().isascii() and "\r" not in stream.getvalue()
 
 
-def test_progress_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Progress, "REDRAW_SECONDS", 0)
+def test_progress_draws_a_bar_on_a_terminal_and_leaves_the_table() -> None:
+    pytest.importorskip("tqdm")
     stream = Terminal()
-    trainer(Progress(stream)).fit(TRAIN, epochs=1, batch_size=30)
-    bars = [part for part in stream.getvalue().split("\r") if part.startswith("epoch 1 ")]
-    assert [bar.split()[-1] for bar in bars] == ["1/3", "2/3", "3/3"]
+    trainer(Progress(stream)).fit(TRAIN, epochs=2, batch_size=30)
+    assert "epoch 2/2" in stream.getvalue() and "/3 [" in stream.getvalue()
+    lines = [line.split("\r")[-1].split() for line in stream.getvalue().split("\n")]
+    assert [line[0] for line in lines if line] == ["epoch", "1/2", "2/2"]
+
+
+def test_progress_without_tqdm_is_the_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    stream = Terminal()
+    trainer(Progress(stream)).fit(TRAIN, epochs=1)
+    assert "\r" not in stream.getvalue() and len(stream.getvalue().splitlines()) == 2
 
 
 # --- history and curves ---------------------------------------------------------------------------

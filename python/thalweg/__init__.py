@@ -13,6 +13,7 @@ import numpy as _np
 
 from . import functional, nn, random
 from ._core import (
+    __version__,
     available_isas,
     get_matmul_precision,
     get_num_threads,
@@ -56,6 +57,7 @@ __all__ = [
     "Generator",
     "Tensor",
     "Trainer",
+    "__version__",
     "arange",
     "available_isas",
     "callbacks",
@@ -113,10 +115,6 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("thalweg")
     if name not in _LAZY:
         raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
     home = _LAZY[name]
@@ -127,4 +125,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "__version__"})
+    return sorted({*globals(), *_LAZY})

@@ -19,6 +19,8 @@ Array: TypeAlias = npt.NDArray[Any]
 ArrayLike: TypeAlias = Any
 Axis: TypeAlias = int | Sequence[int] | None
 
+__version__: str
+
 # --- machine ----------------------------------------------------------------------------------
 def isa() -> str: ...
 def use_isa(name: str) -> None: ...
@@ -41,7 +43,9 @@ def erf(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def sigmoid(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def tanh(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def relu(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
-def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: ArrayLike | None = None) -> Array: ...
+def leaky_relu(
+    x: ArrayLike, negative_slope: float = 0.01, *, out: ArrayLike | None = None
+) -> Array: ...
 def gelu(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def softplus(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def copy(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
@@ -112,7 +116,7 @@ def batch_norm_backward(
 
 # The same in halves, for statistics that are merged across ranks in between.
 def batch_norm_statistics(x: ArrayLike, *, axis: int = 1) -> tuple[int, Array, Array]:
-    """n, mean (C,), M2 (C,) = sum of squared deviations."""
+    """n, mean (C,), M2 (C,) = sum of squared deviations; both float64."""
 
 def batch_norm_apply(
     x: ArrayLike,
@@ -128,7 +132,7 @@ def batch_norm_apply(
 def batch_norm_backward_sums(
     dy: ArrayLike, x: ArrayLike, mean: ArrayLike, rstd: ArrayLike, *, axis: int = 1
 ) -> tuple[Array, Array]:
-    """sum dy (C,), sum dy*xhat (C,)."""
+    """sum dy (C,), sum dy*xhat (C,); both float64."""
 
 def batch_norm_backward_apply(
     dy: ArrayLike,
@@ -157,7 +161,9 @@ def layer_norm_backward(
 def dropout(
     x: ArrayLike, p: float, *, seed: int, step: int = 0, module: int = 0, sample_offset: int = 0
 ) -> Array:
-    """x / (1-p) where kept, else 0. The mask is Philox4x32-10 of (seed; step, module, sample, element):
+    """x / (1-p) where kept, else 0.
+
+    The mask is Philox4x32-10 of (seed; step, module, sample, element), with
     sample = sample_offset + index along axis 0. The gradient is the same call on dy."""
 
 # --- products ----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -192,10 +191,9 @@ class CSVLogger(Callback):
 
 
 class Progress(Callback):
-    """A table on the terminal, one line per epoch; on a terminal also a bar of mini-batches.
+    """A table on the terminal, one line per epoch.
 
-    Plain ASCII and no escape sequences but a carriage return, so that it reads the same under
-    mpirun, in a file and in any locale.
+    With tqdm installed (extra `progress`) a terminal also gets a bar of the epoch's mini-batches.
     """
 
     root_only = True
@@ -205,44 +203,50 @@ class Progress(Callback):
         ("val_accuracy", "validation accuracy", ".2%"),
         ("samples_per_second", "samples/s", ",.0f"),
     )
-    BAR = 20
-    REDRAW_SECONDS = 0.1
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
-        self.batch = 0
-        self.drawn = 0.0
+        self.bar: Any = None
         self.header_due = True
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self.batch, self.header_due = 0, True
+        self.bar, self.header_due = None, True
 
     def on_batch_end(self, trainer: Trainer) -> None:
-        self.batch += 1
-        now = time.monotonic()
-        if self.stream.isatty() and now - self.drawn >= self.REDRAW_SECONDS:
-            self.drawn = now
-            bar = self._bar(self.batch, trainer.batches)
-            self.stream.write(f"\repoch {trainer.epoch + 1} {bar} {self.batch}/{trainer.batches}")
-            self.stream.flush()
+        if self.bar is None:
+            self.bar = self._new_bar(trainer)
+        self.bar.update()
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        self.batch = 0
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
         columns = [column for column in self.COLUMNS if column[0] in record]
-        progress = self._bar(trainer.epoch, trainer.last_epoch)
         epoch = f"{trainer.epoch}/{trainer.last_epoch}"
-        width = len(f"{trainer.last_epoch}/{trainer.last_epoch}")
+        width = max(len("epoch"), len(f"{trainer.last_epoch}/{trainer.last_epoch}"))
         if self.header_due:
             self.header_due = False
             titles = "  ".join(title for _, title, _ in columns)
-            self._print(f"{'epoch':{len(progress) + 1 + width}}  {titles}")
+            print(f"{'epoch':>{width}}  {titles}", file=self.stream)
         cells = "  ".join(f"{format(record[name], spec):>{len(t)}}" for name, t, spec in columns)
-        self._print(f"{progress} {epoch:>{width}}  {cells}")
+        print(f"{epoch:>{width}}  {cells}", file=self.stream, flush=True)
 
-    def _bar(self, done: int, whole: int) -> str:
-        filled = self.BAR * done // max(whole, 1)
-        return "[" + "#" * filled + "-" * (self.BAR - filled) + "]"
+    def _new_bar(self, trainer: Trainer) -> Any:
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return _NoBar()
+        return tqdm(
+            desc=f"epoch {trainer.epoch + 1}/{trainer.last_epoch}",
+            total=trainer.batches,
+            file=self.stream,
+            unit="batch",
+            leave=False,
+            disable=None,  # where the stream is no terminal
+            dynamic_ncols=True,
+        )
 
-    def _print(self, line: str) -> None:
-        start = "\r" if self.stream.isatty() else ""
-        print(start + line, file=self.stream, flush=True)
+
+class _NoBar:
+    def update(self) -> None: ...
+    def close(self) -> None: ...

@@ -174,7 +174,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     add("--dropout", type=_real(0, 1), help="probability that a hidden unit is dropped (0.3)")
     add("--activation", type=_one_of(ACTIVATIONS), help=f"{', '.join(ACTIVATIONS)} (relu)")
     add("--patience", type=_integer(0), help="epochs without improvement; 0 never stops (15)")
-    add("--seed", type=_integer(0), help="of split, weights, shuffling and dropout (1)")
+    add("--seed", type=_integer(0), help="of split, weights, shuffling and dropout (0)")
     add("--threads", type=_integer(1), help="of each rank (the cores that it may use)")
     add("--output", type=Path, metavar="RUN", help="directory of the run (runs/<name>)")
     add("--resume", type=Path, metavar="RUN", help="continue that run from its newest checkpoint")

@@ -23,7 +23,7 @@ def installed(package: str, extra: str | None = None) -> str:
 def report() -> list[tuple[str, str]]:
     """(name, finding) pairs; nothing here raises where something is absent."""
     return [
-        ("thalweg", installed("thalweg")),
+        ("thalweg", _core.__version__),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
         ("NumPy", np.__version__),
         ("ISA", f"{_core.isa()} (available: {', '.join(_core.available_isas())})"),

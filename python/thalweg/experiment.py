@@ -56,7 +56,7 @@ class Config:
     dropout: float = 0.3
     activation: str = "relu"
     patience: int = 15
-    seed: int = 1
+    seed: int = 0
 
 
 def read_config(run: Path) -> Config:
