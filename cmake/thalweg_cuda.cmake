@@ -31,12 +31,16 @@ function(thalweg_find_cuda)
 endfunction()
 
 # Contraction is off as everywhere: an FMA is written where it is meant.
-function(thalweg_add_cuda)
+macro(thalweg_add_cuda)  # a macro: a function cannot enable a language
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)  # 80 brings PTX, from which drivers compile for later GPUs
   endif()
   set(CMAKE_CUDA_COMPILER ${THALWEG_NVCC})
   enable_language(CUDA)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know that nvcc 12 does
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
   pybind11_add_module(_cuda MODULE csrc/cuda/module.cpp ${THALWEG_CUDA_SOURCES})
   set_target_properties(_cuda PROPERTIES
     CUDA_STANDARD 20 CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}" CUDA_RUNTIME_LIBRARY Static
@@ -51,7 +55,7 @@ function(thalweg_add_cuda)
     set_target_properties(_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${PROJECT_SOURCE_DIR}/python/thalweg")
   endif()
   install(TARGETS _cuda LIBRARY DESTINATION thalweg)
-endfunction()
+endmacro()
 
 function(thalweg_add_cuda_emulated)
   set_source_files_properties(${THALWEG_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import device
 import hypothesis
 import pytest
+
+import device
 from thalweg import _core
 
 hypothesis.settings.register_profile(

@@ -1,7 +1,7 @@
 """Runs the tests of operations on a CUDA table instead of the CPU: `pytest -m gpu`.
 
-The tests themselves are the CPU's, with their tables and float64 references; the table is the emulated
-one that `make cuda-emulated` builds. test_cuda_table.py compares it with the CPU bit by bit.
+The tests themselves are the CPU's, with their tables and float64 references; the table is the
+emulated one that `make cuda-emulated` builds. test_cuda_table.py compares its bits with the CPU's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from thalweg import _core
 
 # The tests of what has CUDA kernels.

@@ -1,4 +1,4 @@
-"""The emulator that runs CUDA kernels without a GPU: it must run right kernels and catch wrong ones."""
+"""The emulator, which runs CUDA kernels without a GPU: right ones run, wrong ones are caught."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ def test_emulator_runs_right_kernels_and_catches_wrong_ones(
     environment = {**os.environ, "ASAN_OPTIONS": f"exitcode={SANITIZER}:detect_leaks=0"}
     for order, expected in (("forward", forward), ("reverse", reverse)):
         result = subprocess.run(
-            [str(planted), case, order], env=environment, capture_output=True, text=True, check=False
+            [str(planted), case, order],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert result.returncode == expected, f"{order}: {result.stdout}{result.stderr}"
         if expected != RIGHT or case == "sum":

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from device import on_the_cpu
 from thalweg import _core
 
 Array = npt.NDArray[Any]
-UNARY = "abs neg sign square sqrt reciprocal exp log erf sigmoid tanh relu leaky_relu gelu softplus".split()
-BINARY = "add sub mul div maximum minimum".split()
-GRADIENTS = [f"{name}_backward" for name in "relu leaky_relu sigmoid tanh softplus gelu".split()]
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus"]
+UNARY = ["abs", "neg", "sign", "square", "sqrt", "reciprocal", "exp", "log", "erf", *ACTIVATIONS]
+BINARY = ["add", "sub", "mul", "div", "maximum", "minimum"]
+GRADIENTS = [f"{name}_backward" for name in ACTIVATIONS]
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -82,7 +84,7 @@ def test_strict_products_have_the_bits_of_the_cpu(depth: int, dtype: Any) -> Non
 def test_products_on_matrix_units_stay_within_their_bound(
     precision: str, bound: float, shape: tuple[int, int, int]
 ) -> None:
-    """Two operands rounded to bf16 (2^-8 each), or split into two tf32 parts: 2^-22 and float32's sums."""
+    """bf16 rounds each operand by 2^-9; two tf32 parts leave 2^-22, and then float32's sums."""
     m, k, n = shape
     a, b, bias = (
         drawn((m, k), np.float32),
