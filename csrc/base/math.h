@@ -132,7 +132,7 @@ THALWEG_RULE T expm1(T x) {
   const T result = e.n > T(Format<T>::kMantissaBits + 2)    ? scale(T(1) + e.tail, e.n)
                    : e.n < T(-Format<T>::kMantissaBits - 2) ? T(-1)
                                                             : small;
-  return e.n == T(0) ? e.tail : result;
+  return copysign(e.n == T(0) ? e.tail : result, x);
 }
 
 // --- logarithm -------------------------------------------------------------------------------

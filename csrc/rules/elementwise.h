@@ -6,6 +6,7 @@
 // rule with a parameter stores it as its only member and names it, with its default, in `parameter`.
 #pragma once
 
+#include <string_view>
 #include <type_traits>
 
 #include "base/config.h"
@@ -271,6 +272,13 @@ using GradientRules =
 
 using Activations = RuleList<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, Softplus>;
 static_assert(Activations::kSize == static_cast<int>(Activation::softplus) + 1);
+static_assert([] {
+  bool same = true;
+  Activations::for_each([&]<template <class> class Rule>(int index) {
+    same = same && std::string_view(Rule<float>::name) == kActivationNames[index];
+  });
+  return same;
+}());
 
 // f(Relu<T>{}) for Activation::relu, and so on; parameters have their defaults.
 template <class T, class F>
