@@ -23,6 +23,7 @@ from thalweg import _core
 MODULES = {
     "test_cuda_table",
     "test_batch_norm",
+    "test_cuda_arrays",
     "test_dropout",
     "test_elementwise",
     "test_matmul",
@@ -68,6 +69,11 @@ def install(config: pytest.Config) -> None:
         _core.emulate_cuda(_table)
 
 
+def table() -> Any:
+    """The capsule of the table in use, or None."""
+    return _table
+
+
 @contextmanager
 def on_the_cpu() -> Iterator[None]:
     """The CPU's own kernels, to compare with."""
@@ -84,5 +90,5 @@ def mark(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in MODULES:
             item.add_marker(pytest.mark.gpu)
-            if _table is None and (wanted(config) or item.path.stem == "test_cuda_table"):
+            if _table is None and (wanted(config) or item.path.stem.startswith("test_cuda")):
                 item.add_marker(skip)

@@ -178,7 +178,7 @@ Array input(py::handle object, Argument argument) {
   Array result;
   if (py::isinstance<py::array>(object)) {
     result = from_numpy(object, argument);
-  } else if (py::hasattr(object, "__cuda_array_interface__")) {
+  } else if (is_cuda_array(object)) {
     result = from_cuda(object, argument);
   } else if (py::hasattr(object, "__dlpack__")) {
     result = from_dlpack(object, argument);

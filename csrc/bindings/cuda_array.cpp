@@ -42,6 +42,13 @@ void set_layout(View& view, const py::dict& interface, Argument argument) {
   }
 }
 
+// PyTorch hands out no interface for a tensor that requires a gradient; its data is the same memory.
+py::dict interface_of(py::handle object) {
+  const bool tracked = py::hasattr(object, "requires_grad") && py::cast<bool>(object.attr("requires_grad"));
+  return (tracked ? py::object(object.attr("detach")()) : py::reinterpret_borrow<py::object>(object))
+      .attr("__cuda_array_interface__");
+}
+
 // The stream that the array's library uses now. PyTorch's interface does not tell; the others' does.
 cuda::Stream stream_of(py::handle object, const py::dict& interface) {
   const std::string library = py::str(py::type::of(object).attr("__module__"));
@@ -54,12 +61,16 @@ cuda::Stream stream_of(py::handle object, const py::dict& interface) {
 
 }  // namespace
 
+bool is_cuda_array(py::handle object) {
+  if (py::hasattr(object, "__cuda_array_interface__")) return true;
+  return py::hasattr(object, "is_cuda") && py::cast<bool>(object.attr("is_cuda"));  // PyTorch, see above
+}
+
 Array from_cuda(py::handle object, Argument argument) {
-  if (!has_table())
-    fail<DeviceError>(argument.function, ": ", argument.name,
-                      " is a CUDA array, but the CUDA half of thalweg is not loaded; "
-                      "`thalweg doctor` says why");
-  const py::dict interface = object.attr("__cuda_array_interface__");
+  if (!has_table())  // loads it, or raises RuntimeError with what is missing
+    py::module_::import("thalweg.cuda")
+        .attr("load")(std::string(argument.function) + ": " + argument.name + ", a CUDA array,");
+  const py::dict interface = interface_of(object);
   const py::tuple data = interface["data"];
   Array result;
   View& view = result.view;
@@ -72,6 +83,8 @@ Array from_cuda(py::handle object, Argument argument) {
   result.owner = py::reinterpret_borrow<py::object>(object);
   return result;
 }
+
+void use_stream_of(py::handle object) { current_stream() = stream_of(object, interface_of(object)); }
 
 Array empty_on_cuda(DType dtype, const std::int64_t* shape, int rank) {
   const cuda::Stream stream = current_stream();  // CuPy's allocation must not change it

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "bindings/cuda_array.h"
 #include "bindings/register.h"
 #include "ops/optim.h"
 
@@ -18,20 +19,21 @@ constexpr const char* kOp = "optimizer";
 class PyFusedOptimizer {
  public:
   int add_group(const std::string& rule, const py::sequence& params, const py::sequence& states,
-                const py::array& steps, const py::object& averages, const py::object& lr_scales) {
+                const py::object& steps_object, const py::object& averages, const py::object& lr_scales) {
     const std::size_t n = params.size();
     const std::vector<std::string> names = ops::state_names(rule);
     if (states.size() != names.size())
       fail<ValueError>(kOp, ": rule '", rule, "' has ", names.size(), " states, got ", states.size());
-    check_steps(steps, n);
+    const Array steps = output(steps_object, {kOp, "steps"});
+    check_steps(steps.view, n);
     std::vector<ops::OptimTensorViews> tensors(n);
-    std::vector<py::object> owners{steps};
+    std::vector<py::object> owners{steps.owner};
     const auto keep = [&](py::handle object, const std::string& name) {
       Array array = output(object, {kOp, name.c_str()});
       owners.push_back(std::move(array.owner));
       return array.view;
     };
-    auto* step = static_cast<StepState*>(const_cast<void*>(steps.data()));
+    auto* step = steps.view.as<StepState>();
     for (std::size_t i = 0; i < n; ++i) {
       const std::string index = "[" + std::to_string(i) + "]";
       tensors[i].param = keep(params[i], "params" + index);
@@ -45,6 +47,8 @@ class PyFusedOptimizer {
       if (!lr_scales.is_none()) tensors[i].lr_scale = py::cast<double>(lr_scales[py::int_(i)]);
       tensors[i].step = step + i;
     }
+    if (n > 0) check_same_device(kOp, "steps", steps.view, "params", tensors[0].param);
+    if (n > 0 && native_.tensor_count() == 0) stream_source_ = params[0];
     const int group = native_.add_group(rule, std::move(tensors));
     owners_.insert(owners_.end(), owners.begin(), owners.end());
     sizes_.push_back(n);
@@ -60,21 +64,26 @@ class PyFusedOptimizer {
         hyper.shape(1) != kFields)
       fail<TypeError>(kOp, ": hyper must be a C-contiguous float64 array of shape (groups, ", kFields, ")");
     const std::span rows(static_cast<const Hyper*>(hyper.data()), static_cast<std::size_t>(hyper.shape(0)));
-    const ops::OptimStepOptions options{grad_scale, max_norm, clip_value, ema_decay, zero_grad};
     const auto views = gradients(grads, zero_grad);
+    const Array device_norm = prepare_device(max_norm.has_value());
+    const ops::OptimStepOptions options{grad_scale, max_norm,  clip_value,
+                                        ema_decay,  zero_grad, device_norm.view.as<double>()};
     const auto norm = without_gil([&] {
       const std::lock_guard lock(mutex_);
       return native_.step(rows, views, options);
     });
+    if (device_norm) return device_norm.owner;
     return norm ? py::object(py::float_(*norm)) : py::none();
   }
 
-  double grad_norm(const py::sequence& grads, double grad_scale) {
+  py::object grad_norm(const py::sequence& grads, double grad_scale) {
     const auto views = gradients(grads, false);
-    return without_gil([&] {
+    const Array device_norm = prepare_device(true);
+    const double norm = without_gil([&] {
       const std::lock_guard lock(mutex_);
-      return native_.grad_norm(views, grad_scale);
+      return native_.grad_norm(views, grad_scale, device_norm.view.as<double>());
     });
+    return device_norm ? device_norm.owner : py::object(py::float_(norm));
   }
 
  private:
@@ -86,12 +95,20 @@ class PyFusedOptimizer {
     Array array;
   };
 
-  static void check_steps(const py::array& steps, std::size_t n) {
-    constexpr auto kFields = static_cast<py::ssize_t>(std::size(kStepFields));
-    if (!py::isinstance<py::array_t<double, py::array::c_style>>(steps) || steps.ndim() != 2 ||
-        steps.shape(0) != static_cast<py::ssize_t>(n) || steps.shape(1) != kFields || !steps.writeable())
+  static void check_steps(const View& steps, std::size_t n) {
+    constexpr auto kFields = static_cast<std::int64_t>(std::size(kStepFields));
+    if (steps.dtype != DType::f64 || steps.rank != 2 || steps.shape[0] != static_cast<std::int64_t>(n) ||
+        steps.shape[1] != kFields || !steps.contiguous())
       fail<TypeError>(kOp, ": steps must be a writable C-contiguous float64 array of shape (", n, ", ",
                       kFields, ")");
+  }
+
+  // Arrays that were seen in an earlier step are not looked at again, but their library may have changed
+  // its stream. On a GPU the norm stays there, as a 0-d array.
+  Array prepare_device(bool wants_norm) const {
+    if (native_.device() != Device::cuda) return {};
+    use_stream_of(stream_source_);
+    return wants_norm ? empty(Device::cuda, DType::f64, {}) : Array{};
   }
 
   // A gradient that is only read may have any layout: a strided one is copied. One that will be
@@ -99,6 +116,8 @@ class PyFusedOptimizer {
   static Array read_gradient(py::handle object, const char* name, bool zero_grad) {
     Array array = input(object, {kOp, name});
     if (array.view.contiguous() || zero_grad) return array;
+    if (array.view.device == Device::cuda)
+      return input(py::module_::import("cupy").attr("ascontiguousarray")(array.owner), {kOp, name});
     const auto numpy = py::module_::import("numpy");
     const py::object source = py::isinstance<py::array>(object) ? py::reinterpret_borrow<py::object>(object)
                                                                 : numpy.attr("from_dlpack")(object);
@@ -158,6 +177,7 @@ class PyFusedOptimizer {
   ops::FusedOptimizer native_;
   std::mutex mutex_;
   std::vector<py::object> owners_;
+  py::object stream_source_;  // the first parameter
   std::vector<std::size_t> sizes_;             // tensors a group
   std::vector<std::vector<Source>> sources_;   // last step's gradients, a list a tensor
 };

@@ -266,7 +266,7 @@ __device__ void multiply_panel(float (&sums)[kRowFragments][kColumnFragments][4]
 }
 
 template <class Scheme>
-__global__ void __launch_bounds__(kThreads) multiply_mma(__grid_constant__ Argument<Product<float>> p) {
+__global__ void __launch_bounds__(kThreads, 1) multiply_mma(__grid_constant__ Argument<Product<float>> p) {
   THALWEG_SHARED(float, a, [2][kPanelDepth][kMmaTile + kMmaPad]);
   THALWEG_SHARED(float, b, [2][kPanelDepth][kMmaTile + kMmaPad]);
   const auto tile = Tile<float>::of_block<kMmaTile>(p);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, is_, methodcaller
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..backend import aligned_empty
+from ..cuda import is_device_array, to_device, to_host
 from ..tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -36,7 +38,9 @@ class Slots:
         self.names = [f"{owner}: parameter {first + i}" for i in range(len(owners))]
         self.locate()
         self.states: dict[str, list[Array]] = {}
-        self.steps = np.array([INITIAL_STEP] * len(owners), dtype=np.float64).reshape(-1, 4)
+        steps = np.array([INITIAL_STEP] * len(owners), dtype=np.float64).reshape(-1, 4)
+        self.on_device = any(map(is_device_array, self.views))
+        self.steps = to_device(steps) if self.on_device else steps
         self.averages = allocate_like(self.views) if averaged else None
         self.fresh = True
 
@@ -79,12 +83,14 @@ class Slots:
 
     def initialise(self, value: Callable[[str, int], float]) -> None:
         """Before the first step: states become `value(name, i)`, averages the parameters."""
-        for i in map(int, np.flatnonzero(self.steps[:, 0] == 0)):
-            self.steps[i] = INITIAL_STEP
+        steps = to_host(self.steps).copy()
+        for i in map(int, np.flatnonzero(steps[:, 0] == 0)):
+            steps[i] = INITIAL_STEP
             for name, arrays in self.states.items():
                 arrays[i][...] = value(name, i)
             if self.averages is not None:
                 self.averages[i][...] = self.views[i]
+        self.steps[...] = to_device(steps) if self.on_device else steps
 
     def write(self, values: Iterable[Array]) -> None:
         """Set the parameters, whoever owns their memory."""
@@ -102,7 +108,9 @@ def memory_of(owner: Any) -> Any:
 
 def view_of(name: str, memory: Any) -> Array:
     """A NumPy view of a parameter's memory; TypeError unless it is float32 or float64."""
-    if not isinstance(memory, np.ndarray):
+    if is_device_array(memory):
+        memory = importlib.import_module("cupy").asarray(memory)
+    elif not isinstance(memory, np.ndarray):
         if not hasattr(memory, "__dlpack__"):
             raise TypeError(f"{name} must be an array or a tensor, got {type(memory).__name__}")
         try:
@@ -122,7 +130,9 @@ def allocate_like(views: Sequence[Array]) -> list[Array]:
     for view in views:
         starts.append(room[view.dtype])
         room[view.dtype] += -(-view.size // _ALIGNMENT) * _ALIGNMENT
-    pools = {dtype: aligned_empty((size,), dtype) for dtype, size in room.items()}
+    on_device = any(map(is_device_array, views))
+    allocate = importlib.import_module("cupy").empty if on_device else aligned_empty
+    pools = {dtype: allocate((size,), dtype) for dtype, size in room.items()}
     for pool in pools.values():
         pool.fill(0)
     return [
