@@ -58,7 +58,7 @@ class PyFusedOptimizer {
 
   py::object step(const py::array& hyper, const py::sequence& grads, double grad_scale,
                   std::optional<double> max_norm, std::optional<double> clip_value,
-                  std::optional<double> ema_decay, bool zero_grad) {
+                  std::optional<double> ema_decay, bool zero_grad, const std::string& nonfinite) {
     constexpr auto kFields = static_cast<py::ssize_t>(std::size(kHyperFields));
     if (!py::isinstance<py::array_t<double, py::array::c_style>>(hyper) || hyper.ndim() != 2 ||
         hyper.shape(1) != kFields)
@@ -66,8 +66,13 @@ class PyFusedOptimizer {
     const std::span rows(static_cast<const Hyper*>(hyper.data()), static_cast<std::size_t>(hyper.shape(0)));
     const auto views = gradients(grads, zero_grad);
     const Array device_norm = prepare_device(max_norm.has_value());
-    const ops::OptimStepOptions options{grad_scale, max_norm,  clip_value,
-                                        ema_decay,  zero_grad, device_norm.view.as<double>()};
+    const ops::OptimStepOptions options{grad_scale,
+                                        max_norm,
+                                        clip_value,
+                                        ema_decay,
+                                        zero_grad,
+                                        read_nonfinite(nonfinite),
+                                        device_norm.view.as<double>()};
     const auto norm = without_gil([&] {
       const std::lock_guard lock(mutex_);
       return native_.step(rows, views, options);
@@ -75,6 +80,8 @@ class PyFusedOptimizer {
     if (device_norm) return device_norm.owner;
     return norm ? py::object(py::float_(*norm)) : py::none();
   }
+
+  std::optional<std::size_t> nonfinite_tensor() const { return native_.nonfinite_tensor(); }
 
   py::object grad_norm(const py::sequence& grads, double grad_scale) {
     const auto views = gradients(grads, false);
@@ -94,6 +101,13 @@ class PyFusedOptimizer {
     py::object object;
     Array array;
   };
+
+  static ops::Nonfinite read_nonfinite(const std::string& name) {
+    if (name == "propagate") return ops::Nonfinite::propagate;
+    if (name == "skip") return ops::Nonfinite::skip;
+    if (name == "raise") return ops::Nonfinite::stop;
+    fail<ValueError>(kOp, ": nonfinite must be 'propagate', 'skip' or 'raise', got '", name, "'");
+  }
 
   static void check_steps(const View& steps, std::size_t n) {
     constexpr auto kFields = static_cast<std::int64_t>(std::size(kStepFields));
@@ -158,7 +172,8 @@ class PyFusedOptimizer {
     for (std::size_t g = 0; g < sizes_.size(); ++g) {
       const auto group = py::reinterpret_borrow<py::sequence>(grads[g]);
       if (group.size() != sizes_[g])
-        fail<ValueError>(kOp, ": grads of group ", g, " has ", group.size(), " entries, expected ", sizes_[g]);
+        fail<ValueError>(kOp, ": grads of group ", g, " has ", group.size(), " entries, expected ",
+                         sizes_[g]);
       for (std::size_t i = 0; i < sizes_[g]; ++i, ++tensor) {
         const py::object entry = group[i];
         if (entry.is_none()) continue;
@@ -177,9 +192,9 @@ class PyFusedOptimizer {
   ops::FusedOptimizer native_;
   std::mutex mutex_;
   std::vector<py::object> owners_;
-  py::object stream_source_;  // the first parameter
-  std::vector<std::size_t> sizes_;             // tensors a group
-  std::vector<std::vector<Source>> sources_;   // last step's gradients, a list a tensor
+  py::object stream_source_;                  // the first parameter
+  std::vector<std::size_t> sizes_;            // tensors a group
+  std::vector<std::vector<Source>> sources_;  // last step's gradients, a list a tensor
 };
 
 py::dict optimizer_rules() {
@@ -210,7 +225,9 @@ void register_optim(py::module_& m) {
            py::arg("steps"), py::arg("averages") = py::none(), py::arg("lr_scales") = py::none())
       .def("step", &PyFusedOptimizer::step, py::arg("hyper"), py::arg("grads"), py::kw_only(),
            py::arg("grad_scale") = 1.0, py::arg("max_norm") = py::none(), py::arg("clip_value") = py::none(),
-           py::arg("ema_decay") = py::none(), py::arg("zero_grad") = false)
+           py::arg("ema_decay") = py::none(), py::arg("zero_grad") = false,
+           py::arg("nonfinite") = "propagate")
+      .def_property_readonly("nonfinite_tensor", &PyFusedOptimizer::nonfinite_tensor)
       .def("grad_norm", &PyFusedOptimizer::grad_norm, py::arg("grads"), py::kw_only(),
            py::arg("grad_scale") = 1.0);
 }

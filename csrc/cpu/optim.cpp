@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <new>
 
 #include "base/parallel.h"
@@ -50,16 +51,20 @@ struct RuleTable<TypeList<Rule<float>...>> {
 constexpr const auto& kRules = RuleTable<OptimRules<float>>::entries;
 
 template <class T>
+void sum_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t end, T* sum) {
+  const OptimKernels& table = kernels().optim;
+  (sizeof(T) == 8 ? table.sum_sources_f64 : table.sum_sources_f32)(tensor, begin, end, sum);
+}
+
+template <class T>
 double block_sum_squares(const OptimTensor& tensor, std::int64_t begin, std::int64_t end) {
   const auto& table = kernels();
   alignas(64) T sum[kTreeBlock];
   const T* gradient = sum;
   if (tensor.source_count == 1)
     gradient = static_cast<const T*>(tensor.sources[0]) + begin;
-  else if constexpr (sizeof(T) == 8)
-    table.optim.sum_sources_f64(tensor, begin, end, sum);
   else
-    table.optim.sum_sources_f32(tensor, begin, end, sum);
+    sum_sources(tensor, begin, end, sum);
   if constexpr (sizeof(T) == 8)
     return table.reduce.sum_squares_f64(gradient, end - begin);
   else
@@ -154,10 +159,10 @@ void optim_adapt(std::vector<OptimWork>& work, const OptimSlices& slices) {
   }
 }
 
-double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
-                         std::vector<double>& partial) {
+void optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
+                       std::vector<double>& totals) {
   const std::vector<std::int64_t> first = first_blocks(work);
-  partial.assign(static_cast<std::size_t>(first.back()), 0.0);
+  std::vector<double> partial(static_cast<std::size_t>(first.back()));
   for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
     double* blocks = partial.data() + first[static_cast<std::size_t>(slice.tensor)];
     for (std::int64_t begin = slice.begin; begin < slice.end; begin += kTreeBlock) {
@@ -166,10 +171,30 @@ double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& 
           item.dtype, [&](auto zero) { return block_sum_squares<decltype(zero)>(item.tensor, begin, end); });
     }
   });
-  double total = 0;
+  totals.resize(work.size());
   for (std::size_t i = 0; i < work.size(); ++i)
-    total += sum_pairwise(partial.data() + first[i], first[i + 1] - first[i]);
-  return total;
+    totals[i] = sum_pairwise(partial.data() + first[i], first[i + 1] - first[i]);
+}
+
+bool optim_is_finite(const OptimWork& item) {
+  return with_float_type(item.dtype, [&]<class T>(T) {
+    T sum[kTreeBlock];
+    for (std::int64_t begin = 0; begin < item.tensor.elements; begin += kTreeBlock) {
+      const std::int64_t end = std::min(begin + kTreeBlock, item.tensor.elements);
+      sum_sources(item.tensor, begin, end, sum);
+      if (!std::all_of(sum, sum + (end - begin), [](T g) { return std::isfinite(g); })) return false;
+    }
+    return true;
+  });
+}
+
+void optim_zero_gradients(const std::vector<OptimWork>& work, const OptimSlices& slices) {
+  for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
+    const std::int64_t size = size_of(item.dtype);
+    for (int k = 0; k < item.tensor.source_count; ++k)
+      std::memset(static_cast<std::byte*>(item.tensor.sources[k]) + slice.begin * size, 0,
+                  static_cast<std::size_t>((slice.end - slice.begin) * size));
+  });
 }
 
 const char* rule_name(int rule) { return kRules[rule].name; }

@@ -45,9 +45,14 @@ void optim_adapt(std::vector<OptimWork>& work, const OptimSlices& slices);
 
 void optim_step(const std::vector<OptimWork>& work, const OptimSlices& slices, bool zero_grad);
 
-// Σ g² over all tensors, g the sum of a tensor's sources; through the reduction tree, in double.
-double optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
-                         std::vector<double>& partial);
+// totals[i]: Σ g² of tensor i, g the sum of its sources; through the reduction tree, in double.
+void optim_sum_squares(const std::vector<OptimWork>& work, const OptimSlices& slices,
+                       std::vector<double>& totals);
+
+// Whether every element of the (summed) gradient is neither Inf nor NaN.
+bool optim_is_finite(const OptimWork& item);
+
+void optim_zero_gradients(const std::vector<OptimWork>& work, const OptimSlices& slices);
 
 // Names of the rules and of their states, by rule index.
 const char* rule_name(int rule);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "plan/device.h"
@@ -176,7 +177,15 @@ void FusedOptimizer::set_sources(const std::vector<std::vector<View>>& gradients
 }
 
 double FusedOptimizer::norm(double grad_scale) {
-  return std::sqrt(cpu::optim_sum_squares(work_, slices_, partial_)) * std::abs(grad_scale);
+  cpu::optim_sum_squares(work_, slices_, squares_);
+  return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)) * std::abs(grad_scale);
+}
+
+// A sum of squares that is finite has finite terms; one that is not may be an overflow in float64.
+std::optional<std::size_t> FusedOptimizer::find_nonfinite() const {
+  for (std::size_t i = 0; i < work_.size(); ++i)
+    if (!std::isfinite(squares_[i]) && !cpu::optim_is_finite(work_[i])) return i;
+  return std::nullopt;
 }
 
 double FusedOptimizer::grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm) {
@@ -204,6 +213,8 @@ std::vector<cuda::OptimItem> FusedOptimizer::device_items() const {
 std::optional<double> FusedOptimizer::step_on(const cuda::Table& table, std::span<const Hyper> hyper,
                                               const OptimStageOptions& stages,
                                               const OptimStepOptions& options) {
+  if (options.nonfinite != Nonfinite::propagate)
+    fail<DeviceError>(kOp, ": looks for Inf and NaN on the CPU only; use nonfinite='propagate' on a GPU");
   const std::vector<cuda::OptimItem> items = device_items();
   double norm = 0;
   const cuda::OptimStep step{
@@ -219,6 +230,7 @@ std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
     fail<ValueError>(kOp, ": hyper has ", hyper.size(), " rows, expected one per group, ", groups_);
   check_gradients(gradients, options.zero_grad);
   set_sources(gradients);
+  nonfinite_tensor_.reset();
 
   OptimStageOptions stages;
   stages.grad_scale = options.grad_scale;
@@ -226,10 +238,12 @@ std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
   stages.ema_decay = options.ema_decay.value_or(1.0);
   if (const cuda::Table* table = table_for(device_)) return step_on(*table, hyper, stages, options);
   std::optional<double> global_norm;
-  if (options.max_norm) {
-    global_norm = norm(options.grad_scale);
-    stages.grad_scale *= clip_factor(*global_norm, *options.max_norm);
+  if (options.max_norm || options.nonfinite != Nonfinite::propagate) global_norm = norm(options.grad_scale);
+  if (options.nonfinite != Nonfinite::propagate && (nonfinite_tensor_ = find_nonfinite())) {
+    if (options.zero_grad && options.nonfinite == Nonfinite::skip) cpu::optim_zero_gradients(work_, slices_);
+    return global_norm;
   }
+  if (options.max_norm) stages.grad_scale *= clip_factor(*global_norm, *options.max_norm);
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (work_[i].tensor.source_count == 0) continue;
     Hyper h = hyper[static_cast<std::size_t>(tensors_[i].group)];

@@ -22,10 +22,15 @@ struct OptimTensorViews {
   double lr_scale = 1;
 };
 
+// What a step does that finds Inf or NaN in a gradient: goes on; leaves parameters and states as they
+// are, but zeroes the gradients where that was asked for; leaves everything.
+enum class Nonfinite { propagate, skip, stop };
+
 struct OptimStepOptions {
   double grad_scale = 1;
   std::optional<double> max_norm, clip_value, ema_decay;
   bool zero_grad = false;
+  Nonfinite nonfinite = Nonfinite::propagate;
   double* norm = nullptr;  // on a GPU: where the norm goes, without waiting for it
 };
 
@@ -39,12 +44,15 @@ class FusedOptimizer {
   int add_group(const std::string& rule, std::vector<OptimTensorViews> tensors);
 
   // Gradients in the order of the tensors over all groups; an empty list skips its tensor.
-  // `hyper` has one row per group. Returns the global norm where max_norm is given.
+  // `hyper` has one row per group. Returns the global norm where max_norm is given, or Inf and NaN were
+  // looked for.
   std::optional<double> step(std::span<const Hyper> hyper, std::vector<std::vector<View>> gradients,
                              const OptimStepOptions& options);
   // On a GPU the norm goes to *norm, and the result means nothing.
   double grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm = nullptr);
   Device device() const { return device_; }
+  // The first tensor in whose gradient the last step() found Inf or NaN, if it looked for them.
+  std::optional<std::size_t> nonfinite_tensor() const { return nonfinite_tensor_; }
 
   std::size_t tensor_count() const { return tensors_.size(); }
   std::size_t group_count() const { return groups_; }
@@ -53,6 +61,7 @@ class FusedOptimizer {
   void check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const;
   void set_sources(const std::vector<std::vector<View>>& gradients);
   double norm(double grad_scale);
+  std::optional<std::size_t> find_nonfinite() const;  // after norm()
   std::vector<cuda::OptimItem> device_items() const;  // those with a gradient
   std::optional<double> step_on(const cuda::Table& table, std::span<const Hyper> hyper,
                                 const OptimStageOptions& stages, const OptimStepOptions& options);
@@ -72,7 +81,8 @@ class FusedOptimizer {
   std::vector<Owned> owned_;  // every array that a step writes, sorted by address
   std::vector<cpu::OptimWork> work_;
   cpu::OptimSlices slices_;
-  std::vector<double> partial_;
+  std::vector<double> squares_;  // of each tensor's gradient, from the last norm()
+  std::optional<std::size_t> nonfinite_tensor_;
 };
 
 }  // namespace thalweg::ops

@@ -10,7 +10,7 @@ foreign objects, RuntimeError for devices.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -217,10 +217,19 @@ class FusedOptimizer:
         clip_value: float | None = None,
         ema_decay: float | None = None,
         zero_grad: bool = False,
+        nonfinite: Literal["propagate", "skip", "raise"] = "propagate",
     ) -> float | None:
         """hyper is (groups, len(HYPER_FIELDS)). grads[g][i] is one array, a list of arrays to be
         summed in order (gradient sources), or None (tensor skipped, its step count too).
-        Returns the global norm before clipping where max_norm is given, else None."""
+        Returns the global norm before clipping where max_norm is given or nonfinite is not
+        "propagate", else None. An Inf or NaN then leaves parameters, states and steps as they are
+        ("skip" zeroes the gradients under zero_grad) and sets `nonfinite_tensor`; raising is the
+        caller's business."""
+
+    @property
+    def nonfinite_tensor(self) -> int | None:
+        """The first tensor, counted over all groups, in whose gradient the last step found Inf or
+        NaN; None where it found none or did not look."""
 
     def grad_norm(
         self,

@@ -151,3 +151,8 @@ def test_misuse_in_a_job_ends_it_with_a_reason(launch, how, message):
     job = launch(2, "misuse.py", how, check=False)
     assert job.returncode != 0
     assert message in job.stderr
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_infinity_on_one_rank_skips_the_step_on_all(launch, ranks):
+    launch(ranks, "nonfinite.py")

@@ -2,6 +2,7 @@
 
 from . import lr_scheduler
 from .base import Optimizer
+from .grad_scaler import GradScaler
 from .layerwise import LAMB, LARS
 from .rules import Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from .sgd import SGD
@@ -16,6 +17,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "GradScaler",
     "Lion",
     "NAdam",
     "Optimizer",

@@ -7,19 +7,23 @@ same name in `csrc/rules/optim.h`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 import numpy as np
 
 from .. import _core
 from . import state
 from .evaluation import Evaluation
+from .gradients import Gradients
 from .options import (
     RANGES,
     Group,
+    Nonfinite,
     Parameters,
     as_groups,
     as_scale,
+    check_choice,
     check_pair,
     check_range,
     check_unique,
@@ -34,7 +38,7 @@ _PAIRS = {
 }
 
 
-class Optimizer(Evaluation):
+class Optimizer(Evaluation, Gradients):
     """Base of all optimizers; `step()` is one call into compiled code whatever the tensors.
 
     Args:
@@ -48,12 +52,18 @@ class Optimizer(Evaluation):
         ema_decay: keep averages `ema = ema_decay*ema + (1-ema_decay)*p`, which start at the
             parameters before the first step.
 
+        nonfinite: what a step does that meets Inf or NaN in a gradient: "propagate" lets them
+            through, "skip" leaves parameters, states and step counts as they are, "raise" does so
+            and raises FloatingPointError with the parameter's name. The last two read the
+            gradients once more, as `max_norm` does.
+
     A group's "lr_scale" multiplies its learning rate: one number, or one per parameter.
 
     Attributes:
         param_groups: the groups, as in PyTorch; what is written there holds from the next step.
-        last_grad_norm: global gradient norm before clipping that the last `step` (with `max_norm`)
-            or `grad_norm` measured, else None.
+        last_grad_norm: global gradient norm before clipping that the last `step` (with `max_norm`
+            or a `nonfinite` other than "propagate") or `grad_norm` measured, else None.
+        skipped_steps: how many steps were left out for Inf or NaN.
 
     Raises:
         ValueError: an option outside its range, a parameter given twice, read-only or overlapping.
@@ -69,13 +79,16 @@ class Optimizer(Evaluation):
         max_norm: float | None = None,
         clip_value: float | None = None,
         ema_decay: float | None = None,
+        nonfinite: Nonfinite = "propagate",
     ) -> None:
         self._name = type(self).__name__
         stages = {"max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
         for name, value in stages.items():
             if value is not None:
                 check_range(self._name, name, value)
+        check_choice(self._name, "nonfinite", nonfinite, get_args(Nonfinite))
         self.max_norm, self.clip_value, self.ema_decay = max_norm, clip_value, ema_decay
+        self.nonfinite, self.skipped_steps = nonfinite, 0
         self.defaults = {**defaults, "maximize": maximize, "lr_scale": 1.0}
         self.param_groups: list[Group] = []
         self.last_grad_norm: float | None = None
@@ -175,7 +188,9 @@ class Optimizer(Evaluation):
                 have names; default: their `.grad`. A gradient may be a list of arrays, which are
                 summed. A parameter whose gradient is None is left alone.
             grad_scale: multiplies every gradient first (1/loss scale, 1/ranks).
-            zero_grad: set the gradient arrays to zero after use.
+            zero_grad: set the gradient arrays to zero after use, of a skipped step too.
+
+        Raises FloatingPointError for Inf or NaN in a gradient where `nonfinite` is "raise".
         """
         self._refresh()
         sources = self._gradients(grads)
@@ -191,7 +206,16 @@ class Optimizer(Evaluation):
             clip_value=self.clip_value,
             ema_decay=self.ema_decay,
             zero_grad=zero_grad,
+            nonfinite=self.nonfinite,
         )
+        found = self._native.nonfinite_tensor
+        if found is not None:
+            self.skipped_steps += 1
+            if self.nonfinite == "raise":
+                raise FloatingPointError(
+                    f"{self._name}: Inf or NaN in the gradient of {self._describe(found)}; "
+                    "nothing was changed"
+                )
 
     def _initialise(self, group: Group, slots: Slots) -> None:
         scale = group["lr_scale"]
@@ -201,47 +225,20 @@ class Optimizer(Evaluation):
 
         slots.initialise(value)
 
+    def _describe(self, index: int) -> str:
+        """Parameter `index`, counted over all groups, for a message."""
+        names = [
+            group.get("param_names", [None] * len(group["params"])) for group in self.param_groups
+        ]
+        name = list(chain.from_iterable(names))[index]
+        return f"parameter {index}" + (f" ({name})" if name is not None else "")
+
     def _hyper(self) -> Array:
         rows = []
         for group in self.param_groups:
             options = self.kernel_options(group)
             rows.append([options.get(field, 0.0) for field in _core.HYPER_FIELDS])
         return np.array(rows, dtype=np.float64)
-
-    def _gradients(self, grads: Any) -> list[list[Any]]:
-        """Gradients by group, in the order of the parameters."""
-        if grads is None:
-            try:
-                return [slots.gradients() for slots in self._slots]
-            except AttributeError:
-                raise ValueError(
-                    f"{self._name}: parameters that are plain arrays have no .grad; pass grads="
-                ) from None
-        if isinstance(grads, Mapping):
-            grads = self._by_name(grads)
-        grads = list(grads)
-        count = sum(len(slots.owners) for slots in self._slots)
-        if len(grads) != count:
-            raise ValueError(f"{self._name}: expected {count} gradients, got {len(grads)}")
-        rest = iter(grads)
-        return [[next(rest) for _ in slots.owners] for slots in self._slots]
-
-    def _by_name(self, grads: Mapping[str, Any]) -> list[Any]:
-        names = [name for group in self.param_groups for name in group.get("param_names", ())]
-        if grads.keys() != set(names):
-            different = sorted(map(str, grads.keys() ^ set(names)))
-            raise ValueError(f"{self._name}: gradients and parameters differ in names: {different}")
-        return [grads[name] for name in names]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the parameters' `.grad`s, or fill them with zeros."""
-        for slots in self._slots:
-            for owner in slots.owners:
-                grad = getattr(owner, "grad", None)
-                if grad is not None and set_to_none:
-                    owner.grad = None
-                elif grad is not None:
-                    grad.zero_()
 
     # --- stopping tests ------------------------------------------------------------------------
 

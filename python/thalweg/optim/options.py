@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
 Group: TypeAlias = dict[str, Any]
 Parameters: TypeAlias = Iterable[Any] | Mapping[str, Any]
+
+Nonfinite = Literal["propagate", "skip", "raise"]
 
 
 class Around(TypedDict, total=False):
@@ -20,6 +22,7 @@ class Around(TypedDict, total=False):
     max_norm: float | None
     clip_value: float | None
     ema_decay: float | None
+    nonfinite: Nonfinite
 
 
 # One name means one thing in every rule, so its range is stated once.
@@ -45,6 +48,10 @@ RANGES = {
     "max_norm": "(0, inf]",
     "clip_value": "(0, inf]",
     "ema_decay": "[0, 1)",
+    "init_scale": "(0, inf)",
+    "growth_factor": "(1, inf)",
+    "backoff_factor": "(0, 1)",
+    "growth_interval": "[1, inf)",
 }
 
 
@@ -59,6 +66,13 @@ def check_range(owner: str, name: str, value: object) -> None:
     below = x <= high if interval[-1] == "]" else x < high
     if not (above and below) or math.isnan(x):
         raise ValueError(f"{owner}: {name} must be in {interval}, got {value}")
+
+
+def check_choice(owner: str, name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ValueError(f"{owner}: {name} must be one of {expected}, got {value!r}")
 
 
 def check_pair(owner: str, name: str, value: object) -> None:
