@@ -305,3 +305,17 @@ def test_offsets_beyond_two_to_the_31() -> None:
     np.testing.assert_array_equal(_core.neg(rows), -rows)
     _core.square(rows, out=rows)
     np.testing.assert_array_equal(memory[2**31 : 2**31 + 5], normal((2, 5))[1] ** 2)
+
+
+@pytest.mark.parametrize("number", [2, 2.5, True, np.float32(2), np.float64(2.5), np.int64(2)])
+def test_a_number_takes_the_array_s_dtype(number: Any) -> None:
+    x = np.arange(3, dtype=np.float32)
+    result = _core.mul(x, number)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, x * np.float32(number))
+
+
+@pytest.mark.parametrize("number", [2j, np.complex64(1), np.bool_(True), None, "2"])
+def test_what_is_no_real_number_is_refused(number: Any) -> None:
+    with pytest.raises(TypeError, match="mul: b "):
+        _core.mul(np.ones(3, np.float32), number)

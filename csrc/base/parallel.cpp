@@ -165,7 +165,8 @@ class Pool {
   alignas(64) std::atomic<std::uint32_t> generation_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
   static constexpr std::uint32_t kOpen = 1U << 31;
-  alignas(64) std::atomic<std::uint32_t> helpers_{0};  // workers inside the job, and kOpen while it takes more
+  alignas(64) std::atomic<std::uint32_t> helpers_{
+      0};  // workers inside the job, and kOpen while it takes more
 };
 
 // Never destroyed: workers may outlive static destructors. In a forked child the workers are gone

@@ -208,12 +208,15 @@ Array optional_output(py::handle object, Argument argument) {
 }
 
 std::optional<double> scalar(py::handle object) {
-  if (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr())) {
-    const double value = PyFloat_AsDouble(object.ptr());
-    if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
-    return value;
-  }
-  return std::nullopt;
+  if (py::isinstance<py::array>(object)) return std::nullopt;
+  static const py::handle number = py::object(py::make_tuple(py::module_::import("numpy").attr("floating"),
+                                                             py::module_::import("numpy").attr("integer")))
+                                       .release();
+  if (!PyFloat_Check(object.ptr()) && !PyLong_Check(object.ptr()) && !py::isinstance(object, number))
+    return std::nullopt;
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
 }
 
 Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {

@@ -55,19 +55,19 @@ Limits measure_limits(double seconds) {
   limits.fma_f32_gflops = fma_gflops(seconds / 4, kernels().limits.fma_f32);
   limits.fma_f64_gflops = fma_gflops(seconds / 4, kernels().limits.fma_f64);
   limits.read_gbytes = 1e-9 * best_rate(seconds / 4, bytes, [&] {
-    parallel_for(kElements, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      double total = 0;
-      for (std::int64_t i = begin; i < end; i += kTreeBlock)
-        total += kernels().reduce.sum_squares_f32(&a[i], std::min(kTreeBlock, end - i));
-      asm volatile("" ::"x"(total));
-    });
-  });
+                         parallel_for(kElements, kGrain, [&](std::int64_t begin, std::int64_t end) {
+                           double total = 0;
+                           for (std::int64_t i = begin; i < end; i += kTreeBlock)
+                             total += kernels().reduce.sum_squares_f32(&a[i], std::min(kTreeBlock, end - i));
+                           asm volatile("" ::"x"(total));
+                         });
+                       });
   limits.triad_gbytes = 1e-9 * best_rate(seconds / 4, 3 * bytes, [&] {
-    parallel_for(kElements, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) c[i] = a[i] + 0.5F * b[i];
-      asm volatile("" ::: "memory");
-    });
-  });
+                          parallel_for(kElements, kGrain, [&](std::int64_t begin, std::int64_t end) {
+                            for (std::int64_t i = begin; i < end; ++i) c[i] = a[i] + 0.5F * b[i];
+                            asm volatile("" ::: "memory");
+                          });
+                        });
   return limits;
 }
 

@@ -39,6 +39,6 @@ void fill(GemmKernels&);
 void fill(OptimKernels&);
 void fill(LimitKernels&);
 Kernels make_kernels();
-}
+}  // namespace THALWEG_ISA
 
 }  // namespace thalweg
