@@ -12,7 +12,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: demo test test-all lint format dev bench clean help
+.PHONY: demo test test-all lint format dev bench cuda cuda-emulated wheel-cuda clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -55,6 +55,35 @@ dev: $(VENV)/installed-dev
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py $(or $(SUITE),optim) --quick --vs $(or $(VS),numpy)
 
+CONFIGURE = $(BIN)/cmake -S . -G Ninja -DPython_EXECUTABLE=$(abspath $(BIN)/python) \
+  -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
+
+## make cuda      compile the CUDA half for sm_80 and sm_90a (needs nvcc 13, no GPU); hot kernels must not spill
+cuda: $(VENV)/installed-cuda
+	$(CONFIGURE) -B build/cuda -DTHALWEG_CUDA=ON
+	$(BIN)/cmake --build build/cuda --target _cuda
+	$(BIN)/python -m pytest -q tests/test_cuda_build.py
+
+## make cuda-emulated  run the CUDA kernels on this CPU: all GPU tests in reverse order, then under AddressSanitizer
+cuda-emulated: $(VENV)/installed-cuda
+	$(CONFIGURE) -B build/emulated -DTHALWEG_CUDA_EMULATED=ON
+	$(CONFIGURE) -B build/emulated-asan -DTHALWEG_CUDA_EMULATED=ON -DTHALWEG_SANITIZE=address
+	$(BIN)/cmake --build build/emulated --target _cuda_emulated
+	$(BIN)/cmake --build build/emulated-asan --target _cuda_emulated
+	THALWEG_CUDA_EMULATED=$$(ls build/emulated/_cuda_emulated.*.so) THALWEG_EMULATE_ORDER=reverse \
+	  $(BIN)/python -m pytest -q -m gpu $(PYTEST_ARGS)
+	THALWEG_CUDA_EMULATED=$$(ls build/emulated-asan/_cuda_emulated.*.so) ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  $(BIN)/python -m pytest -q -m gpu $(PYTEST_ARGS)
+
+## make wheel-cuda  dist/thalweg_cuda13-….whl: the package with its CUDA half
+wheel-cuda: $(BIN)/python
+	rm -rf build/wheel-cuda
+	mkdir -p build/wheel-cuda
+	git archive HEAD | tar -x -C build/wheel-cuda
+	sed -i 's/^name = "thalweg"$$/name = "thalweg-cuda13"/' build/wheel-cuda/pyproject.toml
+	$(BIN)/python -m pip wheel --no-deps -Ccmake.define.THALWEG_CUDA=ON -w dist build/wheel-cuda
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -69,6 +98,10 @@ $(VENV)/installed-test: $(BIN)/python $(SOURCES)
 
 $(VENV)/installed-dev: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet ruff==0.17.5 mypy==2.4.1 clang-format==23.1.5 numpy pytest hypothesis safetensors
+	@touch $@
+
+$(VENV)/installed-cuda: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet pybind11 cmake ninja
 	@touch $@
 
 ## make clean     remove everything that was built

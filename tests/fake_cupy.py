@@ -1,7 +1,7 @@
 """As much of CuPy as thalweg uses, over host memory: GPU arrays for the emulated table.
 
-Only the interface is imitated. A pointer that CuPy would place on a GPU points to host memory here, where
-the emulated kernels find it; NumPy does not, since the class is no ndarray.
+Only the interface is imitated. A pointer that CuPy would place on a GPU points to host memory here,
+where the emulated kernels find it; NumPy does not, since the class is no ndarray.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 Host = npt.NDArray[Any]
 
 
-class ndarray:  # noqa: N801  CuPy's name
+class ndarray:
     def __init__(self, host: Host) -> None:
         self.host = host
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import device
-import fake_cupy
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+import device
+import fake_cupy
 import thalweg as tw
 from fake_cupy import asarray
 from thalweg import _core
@@ -85,7 +86,11 @@ def test_optimizer_steps_on_device_arrays_in_place() -> None:
     ("call", "error", "message"),
     [
         (lambda x: _core.add(asarray(x), x), RuntimeError, "add: b is in host memory but a is not"),
-        (lambda x: _core.matmul(x, asarray(x.T)), RuntimeError, "matmul: b is on a GPU but a is not"),
+        (
+            lambda x: _core.matmul(x, asarray(x.T)),
+            RuntimeError,
+            "matmul: b is on a GPU but a is not",
+        ),
         (lambda x: _core.exp(asarray(x.astype(np.int32))), TypeError, "must be float32 or float64"),
         (lambda x: _core.exp(asarray(x.astype(">f4"))), TypeError, "x has dtype >f4"),
         (lambda x: _core.layer_norm(asarray(x), None, None), RuntimeError, "has no CUDA kernel"),

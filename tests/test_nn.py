@@ -198,7 +198,11 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "bce target": (lambda: nn.BCEWithLogitsLoss()(X, X + 2), ValueError, r"lie in \[0, 1\]"),
     "Concat": (lambda: nn.Concat(), ValueError, "at least one branch"),
     "Sequential": (lambda: nn.Sequential(3), TypeError, "0 must be a Module, got int"),
-    "to cuda": (lambda: nn.Linear(1, 1).to("cuda"), RuntimeError, "'cpu'.*'cuda'"),
+    "to cuda": (
+        lambda: nn.Linear(1, 1).to("cuda"),
+        RuntimeError,
+        r"Module.to\('cuda'\) needs the GPU",
+    ),
     "to int": (lambda: nn.Linear(1, 1).to(np.int32), TypeError, "got int32"),
     "forward": (lambda: nn.Module()(X), NotImplementedError, "does not define forward"),
     "super": (Forgetful, RuntimeError, r"super\(\).__init__\(\)"),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from . import cuda
+
 if TYPE_CHECKING:
     from .tensor import Tensor
 
@@ -29,10 +31,17 @@ def check_float(dtype: npt.DTypeLike, where: str) -> DType:
     return checked
 
 
-def check_device(name: str, device: str) -> None:
-    """RuntimeError unless `device` is one that this build computes on."""
-    if device != "cpu":
-        raise RuntimeError(f"{name}: device must be 'cpu' in a build without CUDA, got {device!r}")
+def move(name: str, x: Array, device: str) -> Array:
+    """x on "cpu" (NumPy) or "cuda" (CuPy): itself where it is there already, else a copy.
+
+    Raises:
+        RuntimeError: no GPU can be used here; the message says what is missing.
+    """
+    if device == "cpu":
+        return cuda.to_host(x)
+    cuda.load(f"{name}({device!r})")
+    array: Array = cuda.to_device(x)
+    return array
 
 
 def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
@@ -50,9 +59,13 @@ def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32)
 
 
 def as_array(x: ArrayLike) -> Array:
-    """NumPy view of anything that exports memory on the host; copies only Python sequences."""
-    if isinstance(x, np.ndarray):
-        return x
+    """NumPy view of anything that exports memory on the host; copies only Python sequences.
+
+    An array on a GPU stays what it is.
+    """
+    if isinstance(x, np.ndarray) or cuda.is_device_array(x):
+        array: Array = x
+        return array
     if hasattr(x, "__dlpack__") and not hasattr(x, "__array_interface__"):
         return np.from_dlpack(x)
     return np.asarray(x)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import functional as F
-from .backend import Array, aligned_empty, check_device, check_float
+from .backend import Array, aligned_empty, check_float, move
 from .variable import Variable, data_of, operands
 
 if TYPE_CHECKING:
@@ -233,10 +233,17 @@ class Operators(Variable):
         return F.copy(self)
 
     def to(self, target: Any) -> Self:
-        """This tensor in another dtype; the only device of this build is "cpu"."""
-        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
-            check_device("Tensor.to", target)
-            return self
+        """This tensor in another dtype, or on another device ("cpu", "cuda"); itself if it is so.
+
+        Gradients do not flow between devices: move inputs and modules, not results.
+        """
+        if target in ("cpu", "cuda"):
+            data = move("Tensor.to", self.data, target)
+            if data is self.data:
+                return self
+            if self.requires_grad:
+                raise RuntimeError("Tensor.to: gradients do not flow between devices; detach first")
+            return self.with_history(data)
         return F.cast(self, target)
 
     def double(self) -> Self:

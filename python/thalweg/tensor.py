@@ -191,7 +191,11 @@ class Tensor(Operators, InPlace, Variable):
 
     def convert_(self, dtype: DType) -> None:
         """Become a tensor of another dtype, in memory of its own and without a gradient."""
-        self.data = self.data.astype(dtype)
+        self.replace_(self.data.astype(dtype))
+
+    def replace_(self, data: Array) -> None:
+        """Become a tensor on other memory, without a gradient."""
+        self.data = data
         self._grad = self._buffer = None
 
     def accumulate_grad(self, dy: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..backend import Array, ArrayLike, as_array, check_device, check_float
+from ..backend import Array, ArrayLike, as_array, check_float, move
 from .parameter import Parameter
 
 M = TypeVar("M", bound="Module")
@@ -194,13 +194,12 @@ class Module:
                 parameter.grad.data.fill(0)
 
     def to(self: M, target: Any) -> M:
-        """Move parameters and floating buffers to a device ("cpu") or to float32 or float64.
+        """Move parameters and floating buffers to "cpu" or "cuda", or to float32 or float64.
 
-        A change of dtype drops gradients and leaves the arena: build optimizers afterwards.
+        What moves leaves its gradient and the arena behind: build optimizers afterwards.
         """
-        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
-            check_device("Module.to", target)
-            return self
+        if target in ("cpu", "cuda"):
+            return self._move(target)
         dtype = check_float(target, "Module.to: dtype")
         for parameter in self.parameters():
             if parameter.dtype != dtype:
@@ -208,6 +207,16 @@ class Module:
         for _, array, module, name in self._named("_buffers", ""):
             if array.dtype.kind == "f":
                 module._buffers[name] = array.astype(dtype, copy=False)
+        return self
+
+    def _move(self: M, device: str) -> M:
+        moved = [(p, move("Module.to", p.data, device)) for p in self.parameters()]
+        for parameter, data in moved:
+            if data is not parameter.data:
+                parameter.replace_(data)
+        for _, array, module, name in self._named("_buffers", ""):
+            if array.dtype.kind == "f":
+                module._buffers[name] = move("Module.to", array, device)
         return self
 
     def double(self: M) -> M:
