@@ -140,6 +140,23 @@ def test_average_weights_of_a_torch_model_are_swapped_in_and_out() -> None:
 
 
 def test_dtype_that_the_kernels_lack_is_refused() -> None:
-    for dtype in (torch.bfloat16, torch.float16, torch.int32):
+    for dtype in (torch.float8_e4m3fn, torch.int32, torch.complex64):
         with pytest.raises(TypeError, match="Adam: parameter 0"):
-            optim.Adam([torch.ones(3, dtype=dtype)])
+            optim.Adam([torch.ones(3).to(dtype)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_parameters_of_torch_follow_float32_ones(dtype: Any) -> None:
+    """The master takes the steps of a float32 parameter, and the parameter is its rounded value."""
+    pytest.importorskip("ml_dtypes")
+    exact = torch.nn.Parameter(torch.linspace(-1, 1, 700).to(dtype).float())
+    half = torch.nn.Parameter(exact.detach().to(dtype))
+    place, opt, other = half.data_ptr(), optim.AdamW([half], lr=1e-3), optim.AdamW([exact], lr=1e-3)
+    for t in range(20):
+        half.grad = torch.sin(torch.arange(700.0) + t).to(dtype)
+        exact.grad = half.grad.float()
+        opt.step(zero_grad=True)
+        other.step()
+        assert torch.equal(half, exact.to(dtype))
+        assert not half.grad.any()
+    assert half.data_ptr() == place

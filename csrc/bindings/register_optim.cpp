@@ -19,7 +19,8 @@ constexpr const char* kOp = "optimizer";
 class PyFusedOptimizer {
  public:
   int add_group(const std::string& rule, const py::sequence& params, const py::sequence& states,
-                const py::object& steps_object, const py::object& averages, const py::object& lr_scales) {
+                const py::object& steps_object, const py::object& averages, const py::object& lr_scales,
+                const py::object& masters) {
     const std::size_t n = params.size();
     const std::vector<std::string> names = ops::state_names(rule);
     if (states.size() != names.size())
@@ -43,6 +44,8 @@ class PyFusedOptimizer {
           fail<ValueError>(kOp, ": states[", k, "] has ", column.size(), " arrays, expected ", n);
         tensors[i].states.push_back(keep(column[i], names[k] + index));
       }
+      if (!masters.is_none() && !py::object(masters[py::int_(i)]).is_none())
+        tensors[i].master = keep(masters[py::int_(i)], "masters" + index);
       if (!averages.is_none()) tensors[i].average = keep(averages[py::int_(i)], "averages" + index);
       if (!lr_scales.is_none()) tensors[i].lr_scale = py::cast<double>(lr_scales[py::int_(i)]);
       tensors[i].step = step + i;
@@ -132,6 +135,8 @@ class PyFusedOptimizer {
     if (array.view.contiguous() || zero_grad) return array;
     if (array.view.device == Device::cuda)
       return input(py::module_::import("cupy").attr("ascontiguousarray")(array.owner), {kOp, name});
+    if (py::hasattr(object, "contiguous"))  // PyTorch's; NumPy knows no bfloat16 through DLPack
+      return input(object.attr("contiguous")(), {kOp, name});
     const auto numpy = py::module_::import("numpy");
     const py::object source = py::isinstance<py::array>(object) ? py::reinterpret_borrow<py::object>(object)
                                                                 : numpy.attr("from_dlpack")(object);
@@ -222,7 +227,8 @@ void register_optim(py::module_& m) {
   py::class_<PyFusedOptimizer>(m, "FusedOptimizer")
       .def(py::init<>())
       .def("add_group", &PyFusedOptimizer::add_group, py::arg("rule"), py::arg("params"), py::arg("states"),
-           py::arg("steps"), py::arg("averages") = py::none(), py::arg("lr_scales") = py::none())
+           py::arg("steps"), py::arg("averages") = py::none(), py::arg("lr_scales") = py::none(),
+           py::arg("masters") = py::none())
       .def("step", &PyFusedOptimizer::step, py::arg("hyper"), py::arg("grads"), py::kw_only(),
            py::arg("grad_scale") = 1.0, py::arg("max_norm") = py::none(), py::arg("clip_value") = py::none(),
            py::arg("ema_decay") = py::none(), py::arg("zero_grad") = false,

@@ -61,7 +61,7 @@ double block_sum_squares(const OptimTensor& tensor, std::int64_t begin, std::int
   const auto& table = kernels();
   alignas(64) T sum[kTreeBlock];
   const T* gradient = sum;
-  if (tensor.source_count == 1)
+  if (tensor.source_count == 1 && tensor.source_format == Half::none)
     gradient = static_cast<const T*>(tensor.sources[0]) + begin;
   else
     sum_sources(tensor, begin, end, sum);
@@ -190,7 +190,7 @@ bool optim_is_finite(const OptimWork& item) {
 
 void optim_zero_gradients(const std::vector<OptimWork>& work, const OptimSlices& slices) {
   for_each_slice(work, slices, [&](const OptimWork& item, const OptimSlices::Slice& slice) {
-    const std::int64_t size = size_of(item.dtype);
+    const std::int64_t size = item.tensor.source_format == Half::none ? size_of(item.dtype) : 2;
     for (int k = 0; k < item.tensor.source_count; ++k)
       std::memset(static_cast<std::byte*>(item.tensor.sources[k]) + slice.begin * size, 0,
                   static_cast<std::size_t>((slice.end - slice.begin) * size));

@@ -18,8 +18,10 @@ double step_bytes(int rule, DType dtype, const OptimTensor& tensor, bool zero_gr
   const int sources = tensor.source_count;
   if (sources == 0) return 0;
   const int updated = 1 + cpu::rule_state_count(rule) + (tensor.average ? 1 : 0);
-  const int streams = 2 * updated + sources * (zero_grad ? 2 : 1);
-  return static_cast<double>(tensor.elements * size_of(dtype)) * streams;
+  const std::int64_t source_size = tensor.source_format == Half::none ? size_of(dtype) : 2;
+  const std::int64_t element =
+      2 * updated * size_of(dtype) + sources * source_size * (zero_grad ? 2 : 1) + (tensor.low ? 4 : 0);
+  return static_cast<double>(tensor.elements * element);
 }
 
 struct OptimLaunch {
@@ -77,6 +79,27 @@ void check_written(const std::string& name, const View& view, const View& param,
   check_output(kOp, name.c_str(), view);
 }
 
+Half format_of(DType dtype) {
+  return dtype == DType::bf16 ? Half::bf16 : dtype == DType::f16 ? Half::f16 : Half::none;
+}
+
+// Parameters of 16 bits have a float32 master, others have none.
+void check_master(const OptimTensorViews& tensor, std::size_t i) {
+  const std::string name = indexed("params", i), master = indexed("masters", i);
+  if (format_of(tensor.param.dtype) == Half::none) {
+    check_float(kOp, name.c_str(), tensor.param);
+    if (tensor.master) fail<ValueError>(kOp, ": ", name, " is ", tensor.param.dtype, " and needs no master");
+    return;
+  }
+  if (!tensor.master)
+    fail<ValueError>(kOp, ": ", name, " is ", tensor.param.dtype, ", which needs a float32 master copy");
+  if (tensor.master->dtype != DType::f32)
+    fail<TypeError>(kOp, ": ", master, " must be float32, got ", tensor.master->dtype);
+  check_same_shape(kOp, master.c_str(), *tensor.master, name.c_str(), tensor.param);
+  check_contiguous(kOp, master.c_str(), *tensor.master);
+  check_output(kOp, master.c_str(), *tensor.master);
+}
+
 void check_distinct(const auto& sorted) {
   for (std::size_t i = 1; i < sorted.size(); ++i)
     if (sorted[i].extent.begin < sorted[i - 1].extent.end)
@@ -104,18 +127,20 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
   };
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const OptimTensorViews& tensor = tensors[i];
-    check_float(kOp, indexed("params", i).c_str(), tensor.param);
+    check_master(tensor, i);
+    const View& computed = tensor.master ? *tensor.master : tensor.param;
     check_same_device(kOp, indexed("params", i).c_str(), tensor.param, "the first parameter",
                       tensors_.empty() ? tensors[0].param : tensors_[0].views.param);
     check_written(indexed("params", i), tensor.param, tensor.param, i);
     own(indexed("params", i), tensor.param);
+    if (tensor.master) own(indexed("masters", i), *tensor.master);
     for (std::size_t k = 0; k < tensor.states.size(); ++k) {
       const std::string name = indexed(cpu::rule_state_name(rule, static_cast<int>(k)), i);
-      check_written(name, tensor.states[k], tensor.param, i);
+      check_written(name, tensor.states[k], computed, i);
       own(name, tensor.states[k]);
     }
     if (tensor.average) {
-      check_written(indexed("averages", i), *tensor.average, tensor.param, i);
+      check_written(indexed("averages", i), *tensor.average, computed, i);
       own(indexed("averages", i), *tensor.average);
     }
   }
@@ -124,19 +149,24 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
 
   if (!tensors.empty()) device_ = tensors[0].param.device;
   owned_ = std::move(owned);
-  for (OptimTensorViews& views : tensors) {
-    cpu::OptimWork work;
-    work.rule = rule;
-    work.dtype = views.param.dtype;
-    work.tensor.elements = views.param.elements();
-    work.tensor.param = views.param.data;
-    for (std::size_t k = 0; k < views.states.size(); ++k) work.tensor.states[k] = views.states[k].data;
-    work.tensor.average = views.average ? views.average->data : nullptr;
-    slices_.add(static_cast<std::int64_t>(work_.size()), work.tensor.elements);
-    work_.push_back(work);
-    tensors_.push_back({static_cast<int>(groups_), std::move(views), {}});
-  }
+  for (OptimTensorViews& views : tensors) add(rule, std::move(views));
   return static_cast<int>(groups_++);
+}
+
+void FusedOptimizer::add(int rule, OptimTensorViews views) {
+  const View& computed = views.master ? *views.master : views.param;
+  cpu::OptimWork work;
+  work.rule = rule;
+  work.dtype = computed.dtype;
+  work.tensor.elements = computed.elements();
+  work.tensor.param = computed.data;
+  if (views.master) work.tensor.low = views.param.as<std::uint16_t>();
+  work.tensor.low_format = format_of(views.param.dtype);
+  for (std::size_t k = 0; k < views.states.size(); ++k) work.tensor.states[k] = views.states[k].data;
+  work.tensor.average = views.average ? views.average->data : nullptr;
+  slices_.add(static_cast<std::int64_t>(work_.size()), work.tensor.elements);
+  work_.push_back(work);
+  tensors_.push_back({static_cast<int>(groups_), std::move(views), {}});
 }
 
 void FusedOptimizer::check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const {
@@ -147,7 +177,9 @@ void FusedOptimizer::check_gradients(const std::vector<std::vector<View>>& gradi
     const View& param = tensors_[i].views.param;
     for (const View& gradient : gradients[i]) {
       const std::string name = indexed("grads", i), like = indexed("params", i);
-      check_same_dtype(kOp, name.c_str(), gradient, like.c_str(), param);
+      const bool widened = tensors_[i].views.master && gradient.dtype == DType::f32;
+      if (!widened) check_same_dtype(kOp, name.c_str(), gradient, like.c_str(), param);
+      check_same_dtype(kOp, name.c_str(), gradient, "the first of its sources", gradients[i][0]);
       check_same_shape(kOp, name.c_str(), gradient, like.c_str(), param);
       check_contiguous(kOp, name.c_str(), gradient);
       if (zero_grad) check_output(kOp, name.c_str(), gradient);
@@ -173,6 +205,7 @@ void FusedOptimizer::set_sources(const std::vector<std::vector<View>>& gradients
     for (const View& gradient : gradients[i]) sources.push_back(gradient.data);
     work_[i].tensor.sources = sources.data();
     work_[i].tensor.source_count = static_cast<int>(sources.size());
+    work_[i].tensor.source_format = sources.empty() ? Half::none : format_of(gradients[i][0].dtype);
   }
 }
 
@@ -204,6 +237,8 @@ std::vector<cuda::OptimItem> FusedOptimizer::device_items() const {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     const OptimTensorViews& views = tensors_[i].views;
     if (work_[i].tensor.source_count == 0) continue;
+    if (views.master)
+      fail<DeviceError>(kOp, ": has no CUDA kernel for ", views.param.dtype, " parameters; use float32");
     items.push_back(
         {work_[i].rule, work_[i].dtype, tensors_[i].group, views.lr_scale, work_[i].tensor, views.step});
   }

@@ -15,7 +15,8 @@
 namespace thalweg::ops {
 
 struct OptimTensorViews {
-  View param;
+  View param;                  // float32, float64, or bfloat16 or float16 with a master
+  std::optional<View> master;  // float32
   std::vector<View> states;
   std::optional<View> average;
   StepState* step = nullptr;
@@ -58,6 +59,7 @@ class FusedOptimizer {
   std::size_t group_count() const { return groups_; }
 
  private:
+  void add(int rule, OptimTensorViews views);
   void check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const;
   void set_sources(const std::vector<std::vector<View>>& gradients);
   double norm(double grad_scale);
@@ -71,7 +73,7 @@ class FusedOptimizer {
     OptimTensorViews views;
     std::vector<void*> sources;
   };
-  struct Owned {
+  struct Owned {  // an array that a step writes
     Extent extent;
     std::string name;
   };

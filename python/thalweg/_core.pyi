@@ -211,8 +211,10 @@ class FusedOptimizer:
         steps: npt.NDArray[np.float64],
         averages: Sequence[ArrayLike] | None = None,
         lr_scales: Sequence[float] | None = None,
+        masters: Sequence[ArrayLike | None] | None = None,
     ) -> int:
-        """states[k][i] is state k of tensor i, same shape and dtype as params[i].
+        """states[k][i] is state k of tensor i, same shape and dtype as params[i], or as masters[i]:
+        the float32 copy that a bfloat16 or float16 parameter has and others have not.
         steps is (len(params), len(STEP_FIELDS)) float64, C-contiguous, updated in place."""
 
     def step(

@@ -2,6 +2,7 @@
 // zero. Every array is read and written once, whatever stages are on.
 #include "cpu/kernels/optim.h"
 
+#include <cstddef>
 #include <cstring>
 
 #include "cpu/kernels/lanes.h"
@@ -18,8 +19,24 @@ const T* source(const OptimTensor& tensor, int k) {
   return static_cast<const T*>(tensor.sources[k]);
 }
 
+template <class Format>
+void sum_half_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t n, float* __restrict sum) {
+  const std::uint16_t* __restrict first = source<std::uint16_t>(tensor, 0) + begin;
+  for (std::int64_t i = 0; i < n; ++i) sum[i] = Format::widen(first[i]);
+  for (int k = 1; k < tensor.source_count; ++k) {
+    const std::uint16_t* __restrict g = source<std::uint16_t>(tensor, k) + begin;
+    for (std::int64_t i = 0; i < n; ++i) sum[i] += Format::widen(g[i]);
+  }
+}
+
 template <class T>
 void sum_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t end, void* result) {
+  if (tensor.source_format != Half::none) {
+    with_half(tensor.source_format, [&]<class Format>(Format) {
+      sum_half_sources<Format>(tensor, begin, end - begin, static_cast<float*>(result));
+    });
+    return;
+  }
   T* __restrict sum = static_cast<T*>(result);
   const std::int64_t n = end - begin;
   std::memcpy(sum, source<T>(tensor, 0) + begin, static_cast<std::size_t>(n) * sizeof(T));
@@ -32,9 +49,50 @@ void sum_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t end
 // The gradient of n elements from `begin` on: in place where one array is it, else summed in `room`.
 template <class T>
 const T* gather(const OptimTensor& tensor, std::int64_t begin, std::int64_t n, T* room) {
-  if (tensor.source_count == 1) return source<T>(tensor, 0) + begin;
+  if (tensor.source_count == 1 && tensor.source_format == Half::none) return source<T>(tensor, 0) + begin;
   sum_sources<T>(tensor, begin, begin + n, room);
   return room;
+}
+
+// Where the parameter is not its master rounded, somebody else has written it (loaded weights, an
+// average swapped in) and the master takes its value. Costs nothing: the store needs the line anyway.
+template <class Format>
+void follow(float* __restrict master, const std::uint16_t* __restrict low, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    master[i] = Format::narrow(master[i]) == low[i] ? master[i] : Format::widen(low[i]);
+}
+
+template <class Format>
+void round(const float* __restrict master, std::uint16_t* __restrict low, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) low[i] = Format::narrow(master[i]);
+}
+
+// What the rule sees as the parameter, elements [begin, begin + n).
+template <class T>
+T* load_param(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) {
+  T* const param = static_cast<T*>(tensor.param) + begin;
+  if constexpr (sizeof(T) == sizeof(float))
+    if (tensor.low)
+      with_half(tensor.low_format,
+                [&]<class Format>(Format) { follow<Format>(param, tensor.low + begin, n); });
+  return param;
+}
+
+template <class T>
+void store_param(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) {
+  if constexpr (sizeof(T) == sizeof(float))
+    if (tensor.low)
+      with_half(tensor.low_format, [&]<class Format>(Format) {
+        round<Format>(static_cast<const float*>(tensor.param) + begin, tensor.low + begin, n);
+      });
+}
+
+template <class T>
+void zero_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) {
+  const std::int64_t size = tensor.source_format == Half::none ? static_cast<std::int64_t>(sizeof(T)) : 2;
+  for (int k = 0; k < tensor.source_count; ++k)
+    std::memset(static_cast<std::byte*>(tensor.sources[k]) + begin * size, 0,
+                static_cast<std::size_t>(n * size));
 }
 
 template <class Rule, class T>
@@ -73,18 +131,17 @@ template <class Rule, class T>
 void step(const OptimTensor& tensor, const void* rule, const void* stages, std::int64_t begin,
           std::int64_t end, bool zero_grad) {
   const auto& stage = *static_cast<const OptimStages<T>*>(stages);
-  T* const param = static_cast<T*>(tensor.param);
   alignas(64) T sum[kChunk];
   for (std::int64_t i = begin; i < end; i += kChunk) {
     const std::int64_t n = end - i < kChunk ? end - i : kChunk;
     const T* gradient = gather(tensor, i, n, sum);
+    T* const param = load_param<T>(tensor, i, n);
     T* states[kMaxStates] = {};
     for (int k = 0; k < Rule::states.size; ++k) states[k] = static_cast<T*>(tensor.states[k]) + i;
-    apply(*static_cast<const Rule*>(rule), stage, param + i, gradient, states, n);
-    if (tensor.average) average(stage, static_cast<T*>(tensor.average) + i, param + i, n);
-    if (zero_grad)
-      for (int k = 0; k < tensor.source_count; ++k)
-        std::memset(static_cast<T*>(tensor.sources[k]) + i, 0, static_cast<std::size_t>(n) * sizeof(T));
+    apply(*static_cast<const Rule*>(rule), stage, param, gradient, states, n);
+    if (tensor.average) average(stage, static_cast<T*>(tensor.average) + i, param, n);
+    store_param<T>(tensor, i, n);
+    if (zero_grad) zero_sources<T>(tensor, i, n);
   }
 }
 
@@ -95,7 +152,7 @@ void measure(const OptimTensor& tensor, const void* rule, const void* stages, st
   const std::int64_t n = end - begin;
   const Rule r = *static_cast<const Rule*>(rule);
   const OptimStages<T> stage = *static_cast<const OptimStages<T>*>(stages);
-  const T* __restrict p = static_cast<const T*>(tensor.param) + begin;
+  const T* __restrict p = load_param<T>(tensor, begin, n);
   const T* __restrict g = gather(tensor, begin, n, sum);
   T* __restrict s0 = static_cast<T*>(tensor.states[0]) + begin;
   T* __restrict s1 = Rule::states.size > 1 ? static_cast<T*>(tensor.states[1]) + begin : nullptr;

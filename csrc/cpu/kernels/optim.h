@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/half.h"
 #include "rules/optim.h"
 
 namespace thalweg {
@@ -10,14 +11,18 @@ namespace thalweg {
 // Rules as a run-time index: position in OptimRules.
 inline constexpr int kOptimRules = static_cast<int>(OptimRules<float>::size);
 
-// One tensor of a step: base pointers of C-contiguous arrays of one dtype.
+// One tensor of a step: base pointers of C-contiguous arrays of one dtype. A parameter of 16 bits is
+// `low`; then `param` is its float32 master copy, which the rule sees.
 struct OptimTensor {
   std::int64_t elements = 0;
   void* param = nullptr;
   void* states[kMaxStates] = {};
-  void* average = nullptr;         // null: no weight average
-  void* const* sources = nullptr;  // gradients, summed in this order
-  int source_count = 0;            // 0: the tensor is skipped
+  void* average = nullptr;          // null: no weight average
+  void* const* sources = nullptr;   // gradients, summed in this order
+  int source_count = 0;             // 0: the tensor is skipped
+  Half source_format = Half::none;  // none: of param's dtype
+  Half low_format = Half::none;
+  std::uint16_t* low = nullptr;
 };
 
 // Elements [begin, end) of a tensor. `rule` points to the prepared Rule<T>, `stages` to

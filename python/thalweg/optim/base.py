@@ -42,7 +42,7 @@ class Optimizer(Evaluation, Gradients):
     """Base of all optimizers; `step()` is one call into compiled code whatever the tensors.
 
     Args:
-        params: arrays, `tw.Tensor`s or `torch.nn.Parameter`s (float32 and float64 may be mixed),
+        params: arrays, `tw.Tensor`s or `torch.nn.Parameter`s (dtypes may be mixed),
             `(name, parameter)` pairs, a dictionary of parameters, or groups
             `{"params": ..., "lr": ..., "lr_scale": ...}`. They are updated in place, not copied.
         defaults: options of groups that do not give their own.
@@ -57,6 +57,10 @@ class Optimizer(Evaluation, Gradients):
             and raises FloatingPointError with the parameter's name. The last two read the
             gradients once more, as `max_norm` does.
 
+    Parameters of bfloat16 and float16 have float32 master weights, states and averages; the
+    parameter is its master rounded to nearest even, and takes gradients of its dtype or float32.
+    Who writes such a parameter between steps writes its master too.
+
     A group's "lr_scale" multiplies its learning rate: one number, or one per parameter.
 
     Attributes:
@@ -67,7 +71,7 @@ class Optimizer(Evaluation, Gradients):
 
     Raises:
         ValueError: an option outside its range, a parameter given twice, read-only or overlapping.
-        TypeError: a parameter that is no float32 or float64 array.
+        TypeError: a parameter that is no array of float32, float64, bfloat16 or float16.
     """
 
     def __init__(
@@ -163,7 +167,9 @@ class Optimizer(Evaluation, Gradients):
             rule, scale = self.rule(group), group["lr_scale"]
             states = slots.ensure_states(_core.optimizer_rules()[rule])
             scales = scale if isinstance(scale, tuple) else (scale,) * len(slots.owners)
-            native.add_group(rule, slots.memory, states, slots.steps, slots.averages, scales)
+            native.add_group(
+                rule, slots.memory, states, slots.steps, slots.averages, scales, slots.masters
+            )
             bound.append((rule, scale))
         self._native, self._bound = native, bound
 

@@ -14,6 +14,7 @@ from .. import _core
 from ..backend import aligned_empty
 from ..cuda import is_device_array, to_device, to_host
 from ..tensor import Tensor
+from .half import compute_dtype, from_dlpack, is_half
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +32,8 @@ class Slots:
     owners: what the user gave. memory: what the kernels write to (the array, or a DLPack exporter
     of it). views: NumPy views of the same memory. states: `{name: [array per parameter]}`.
     steps: (parameters, fields of `_core.STEP_FIELDS`). averages: EMA weights or None.
+    masters: float32 copies of the parameters of 16 bits, None for others. A master whose rounded
+    value is not the parameter takes the parameter's value in the step, so zeros will do at first.
     """
 
     def __init__(self, owner: str, owners: Sequence[Any], first: int, averaged: bool) -> None:
@@ -42,6 +45,8 @@ class Slots:
         self.on_device = any(map(is_device_array, self.views))
         self.steps = to_device(steps) if self.on_device else steps
         self.averages = allocate_like(self.views) if averaged else None
+        masters = iter(allocate_like([view for view in self.views if is_half(view)]))
+        self.masters = [next(masters) if is_half(view) else None for view in self.views]
         self.fresh = True
 
     def locate(self) -> None:
@@ -94,8 +99,11 @@ class Slots:
 
     def write(self, values: Iterable[Array]) -> None:
         """Set the parameters, whoever owns their memory."""
-        for memory, value in zip(self.memory, values, strict=True):
-            _core.copy(value, out=memory)
+        for memory, view, value in zip(self.memory, self.views, values, strict=True):
+            if is_half(view):
+                view[...] = value
+            else:
+                _core.copy(value, out=memory)
 
 
 def memory_of(owner: Any) -> Any:
@@ -107,35 +115,41 @@ def memory_of(owner: Any) -> Any:
 
 
 def view_of(name: str, memory: Any) -> Array:
-    """A NumPy view of a parameter's memory; TypeError unless it is float32 or float64."""
+    """A NumPy view of a parameter's memory; TypeError unless it is a float of 16, 32 or 64 bits."""
     if is_device_array(memory):
         memory = importlib.import_module("cupy").asarray(memory)
     elif not isinstance(memory, np.ndarray):
         if not hasattr(memory, "__dlpack__"):
             raise TypeError(f"{name} must be an array or a tensor, got {type(memory).__name__}")
         try:
-            memory = np.from_dlpack(memory)
+            memory = from_dlpack(memory)
         except (BufferError, TypeError, RuntimeError) as error:
             raise TypeError(f"{name} cannot be shared with NumPy: {error}") from error
-    if memory.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"{name} must be float32 or float64, got {memory.dtype}")
+    half = is_half(memory) and memory.dtype.isnative
+    if half and is_device_array(memory):
+        raise TypeError(f"{name} is {memory.dtype}; on a GPU it must be float32 or float64")
+    if not half and memory.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(
+            f"{name} must be float32 or float64, or bfloat16 or float16, got {memory.dtype}"
+        )
     view: Array = memory
     return view
 
 
 def allocate_like(views: Sequence[Array]) -> list[Array]:
-    """Zeros with the shapes and dtypes of `views`, in one aligned allocation per dtype."""
-    room = {view.dtype: 0 for view in views}
+    """Zeros with the shapes of `views` in their compute dtypes, one aligned allocation for each."""
+    dtypes = [compute_dtype(view) for view in views]
+    room = dict.fromkeys(dtypes, 0)
     starts = []
-    for view in views:
-        starts.append(room[view.dtype])
-        room[view.dtype] += -(-view.size // _ALIGNMENT) * _ALIGNMENT
+    for view, dtype in zip(views, dtypes, strict=True):
+        starts.append(room[dtype])
+        room[dtype] += -(-view.size // _ALIGNMENT) * _ALIGNMENT
     on_device = any(map(is_device_array, views))
     allocate = importlib.import_module("cupy").empty if on_device else aligned_empty
     pools = {dtype: allocate((size,), dtype) for dtype, size in room.items()}
     for pool in pools.values():
         pool.fill(0)
     return [
-        pools[view.dtype][start : start + view.size].reshape(view.shape)
-        for view, start in zip(views, starts, strict=True)
+        pools[dtype][start : start + view.size].reshape(view.shape)
+        for view, dtype, start in zip(views, dtypes, starts, strict=True)
     ]

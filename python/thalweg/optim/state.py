@@ -15,6 +15,8 @@ from .. import _core
 from .options import Group
 from .slots import INITIAL_STEP, Slots
 
+MASTER = "master_param"  # optional where it is read: a master follows from its parameter
+
 Entry: TypeAlias = dict[str, Any]
 
 
@@ -37,7 +39,8 @@ def _entry(held: Slots, i: int) -> Entry:
     fields = zip(_core.STEP_FIELDS, map(float, held.steps[i]), strict=True)
     states = {name: arrays[i] for name, arrays in held.states.items()}
     averages = {} if held.averages is None else {"ema": held.averages[i]}
-    return dict(fields) | states | averages
+    master = held.masters[i]
+    return dict(fields) | states | averages | ({} if master is None else {MASTER: master})
 
 
 def check_groups(owner: str, groups: Sequence[Group], saved: Mapping[str, Any]) -> list[Group]:
@@ -80,7 +83,7 @@ def _check_entry(name: str, view: np.ndarray[Any, Any], expected: set[str], entr
     if not entry:
         return entry
     given = entry.keys() - set(_core.STEP_FIELDS)
-    if given != expected:
+    if given - {MASTER} != expected:
         raise ValueError(f"{name}: expected states {sorted(expected)}, got {sorted(given)}")
     for key in given:
         entry[key] = np.asarray(entry[key])
@@ -105,4 +108,7 @@ def restore(held: Slots, entries: Sequence[Entry], options: Mapping[str, Any]) -
             arrays[i][...] = entry.get(name, 0.0)
         if held.averages is not None and entry:
             held.averages[i][...] = entry["ema"]
+        master = held.masters[i]
+        if master is not None:
+            master[...] = entry.get(MASTER, held.views[i])
     held.fresh = True
