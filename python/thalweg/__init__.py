@@ -42,6 +42,7 @@ from .creation import (
     zeros_like,
 )
 from .functional import *  # noqa: F403  what `functional.__all__` lists
+from .launched import note_exit_status as _note_exit_status
 from .random import Generator, manual_seed
 from .tensor import Tensor
 
@@ -100,6 +101,8 @@ __all__ = [
     "zeros_like",
 ]
 __all__ += functional.__all__
+
+_note_exit_status()
 
 # Loaded at first use: name -> module that defines it, or None for a submodule of that name.
 _LAZY = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thalweg.distributed import LocalComm, world
-from thalweg.distributed.launch import launched_ranks
+from thalweg.launched import launched_ranks
 
 SECONDS_TO_END = 5.0
 
@@ -20,6 +20,7 @@ FAILURES = {
     "exit": (7, ""),
     "message": (1, "this rank gives up"),
     "interrupt": (130, "[rank 1] KeyboardInterrupt"),
+    "status": (9, ""),
 }
 
 # variables of the launcher -> ranks

@@ -12,26 +12,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from ..launched import exit_status, launched_ranks
 from .comm import Communicator, LocalComm
 
 if TYPE_CHECKING:
     from .mpi import MpiComm
-
-# Open MPI; MPICH, Intel MPI and Slurm's PMI-2; MVAPICH.
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-
-
-def launched_ranks(environ: Mapping[str, str]) -> int | None:
-    """Ranks that the launcher started: 1 outside mpirun, None where only MPI itself can tell."""
-    for name in _SIZE_VARIABLES:
-        if name in environ:
-            return int(environ[name])
-    if "PMIX_RANK" in environ:  # srun --mpi=pmix; its step size counts ranks only then
-        return int(environ["SLURM_STEP_NUM_TASKS"]) if "SLURM_STEP_NUM_TASKS" in environ else None
-    return 1
 
 
 @functools.cache
@@ -78,8 +65,6 @@ def _mpi_world(ranks: int | None) -> MpiComm:
 def end_job_on_failure(comm: Communicator) -> None:
     """Let an uncaught exception of this process end every rank of `comm`'s job."""
     owner = os.getpid()  # a forked child inherits the hooks, but is not a rank
-    exit_process = sys.exit
-    status: Any = None
 
     def fail(kind: type[BaseException], value: BaseException | None, tb: Any) -> None:
         report = "".join(traceback.format_exception(kind, value, tb))
@@ -92,17 +77,11 @@ def end_job_on_failure(comm: Communicator) -> None:
         if not issubclass(args.exc_type, SystemExit):  # ends its thread only
             fail(args.exc_type, args.exc_value, args.exc_traceback)
 
-    # SystemExit reaches no hook, and MPI_Finalize would wait for the ranks that go on.
-    def exit_and_remember(code: Any = None, /) -> NoReturn:
-        nonlocal status
-        status = code
-        exit_process(code)
-
     def abort_after_failure() -> None:
+        status = exit_status()
         if status and os.getpid() == owner:
             comm.abort(status if isinstance(status, int) else 1)
 
     sys.excepthook = fail
     threading.excepthook = fail_in_thread
-    sys.exit = exit_and_remember
     atexit.register(abort_after_failure)
