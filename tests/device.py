@@ -1,14 +1,17 @@
 """Runs the tests of operations on a CUDA table instead of the CPU: `pytest -m gpu`.
 
-The tests themselves are the CPU's, with their tables and float64 references; the table is the
-emulated one that `make cuda-emulated` builds. test_cuda_table.py compares its bits with the CPU's.
+The tests themselves are the CPU's, with their tables and float64 references. Where a GPU can be
+used they run on it (shuttle.py), else on the emulated table that `make cuda-emulated` builds; with
+THALWEG_TEST_SHUTTLE=1 the emulated table gets its arrays through the shuttle too.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +20,9 @@ from typing import Any
 
 import pytest
 
-from thalweg import _core
+import fake_cupy
+import shuttle
+from thalweg import _core, cuda
 
 # The tests of what has CUDA kernels.
 MODULES = {
@@ -58,14 +63,25 @@ def wanted(config: pytest.Config) -> bool:
 
 
 _table: Any = None
+_shuttled = False
 
 
 def install(config: pytest.Config) -> None:
     """Makes the operations of this process run on the table, if only GPU tests are asked for."""
-    global _table
-    module = emulated_module() if wanted(config) else None
-    if module is not None:
-        _table = module.table()
+    global _table, _shuttled
+    if not wanted(config):
+        return
+    if cuda.is_available():
+        cuda.load("pytest -m gpu")
+        _table, _shuttled = importlib.import_module("thalweg._cuda").table(), True
+    elif (module := emulated_module()) is not None:
+        _table, _shuttled = module.table(), bool(os.environ.get("THALWEG_TEST_SHUTTLE"))
+        if _shuttled:
+            sys.modules["cupy"] = fake_cupy.module()
+            _core.install_cuda(_table)
+    if _shuttled:
+        shuttle.install()
+    elif _table is not None:
         _core.emulate_cuda(_table)
 
 
@@ -77,6 +93,10 @@ def table() -> Any:
 @contextmanager
 def on_the_cpu() -> Iterator[None]:
     """The CPU's own kernels, to compare with."""
+    if _shuttled:
+        with shuttle.at_home():
+            yield
+        return
     _core.emulate_cuda(None)
     try:
         yield
