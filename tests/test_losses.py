@@ -96,3 +96,10 @@ def test_labels_outside_the_classes_are_refused(loss: nn.Module, name: str) -> N
     target, kind, message = BAD_LABELS[name]
     with pytest.raises(kind, match=message):
         loss(tw.Tensor(X, requires_grad=True), target)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint64])
+def test_labels_may_be_integers_of_any_width(dtype: type) -> None:
+    logits, target = np.eye(3, dtype=np.float32), np.array([0, 2, 1])
+    expected = tw.cross_entropy(logits, target)
+    assert tw.cross_entropy(logits, target.astype(dtype)) == expected

@@ -198,3 +198,31 @@ def test_casts_carry_gradients() -> None:
     assert x.grad.dtype == np.float32
     np.testing.assert_array_equal(x.grad, [2, 2, 2])
     assert x.to("cpu") is x
+
+
+def test_a_single_element_formats_as_the_number_it_is() -> None:
+    loss = tw.tensor(2.5)
+    assert (f"{loss:.3f}", int(loss), f"{loss}") == ("2.500", 2, "tensor(2.5)")
+
+
+def test_scaled_numbers_can_be_added_in_place() -> None:
+    assert tw.ones(2).add_(2, alpha=3).tolist() == [7, 7]
+    assert tw.ones(2).add_(tw.ones(2), alpha=3).tolist() == [4, 4]
+
+
+def test_numpy_integers_are_sizes() -> None:
+    assert tw.ones(2, 3).reshape(np.int64(6)).shape == (6,)
+    assert tw.ones(2, 3).view(np.int64(3), -1).shape == (3, 2)
+    assert tw.ones(2).new_full(3, 1).shape == (3,)
+
+
+def test_nothing_can_be_flattened() -> None:
+    assert tw.zeros(0, 3, 4).flatten(1).shape == (0, 12)
+    assert tw.nn.Flatten()(tw.zeros(0, 3, 4)).shape == (0, 12)
+
+
+def test_the_gradient_of_zero_to_the_power_of_zero_is_zero() -> None:
+    a, b = tw.tensor([0.0, 2.0], requires_grad=True), tw.tensor([0.0, 0.0], requires_grad=True)
+    (a**b).sum().backward()
+    assert a.grad is not None
+    assert a.grad.tolist() == [0, 0]

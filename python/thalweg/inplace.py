@@ -10,7 +10,7 @@ from . import _core
 from . import functional as F
 from .autograd import is_grad_enabled
 from .random import default_generator
-from .variable import Variable, operands
+from .variable import SCALARS, Variable, data_of, operands
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,7 +41,7 @@ class InPlace(Variable):
     def add_(self, other: Any, *, alpha: float = 1) -> Self:
         """self += alpha * other."""
         if alpha != 1:
-            other = _core.mul(*operands(other, alpha))
+            other = other * alpha if isinstance(other, SCALARS) else F.mul(data_of(other), alpha)
         return self._update("add_", _core.add, other)
 
     def sub_(self, other: Any) -> Self:

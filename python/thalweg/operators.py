@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,8 @@ class Operators(Variable):
 
     def flatten(self, start: int = 0) -> Self:
         """All axes from `start` on as one."""
-        return F.reshape(self, (*self.data.shape[:start], -1))
+        shape = self.data.shape
+        return F.reshape(self, (*shape[:start], math.prod(shape[start:])))
 
     def transpose(self, axis0: int = -2, axis1: int = -1) -> Self:
         return F.transpose(self, axis0, axis1)
@@ -218,6 +220,11 @@ class Operators(Variable):
     def expand(self, *shape: Any) -> Self:
         """Repeat along new and length-1 axes without a copy; -1 keeps an axis."""
         wanted = _sequence(shape)
+        if len(wanted) < self.data.ndim:
+            raise ValueError(
+                f"expand: expected at least {self.data.ndim} axes for a tensor of shape "
+                f"{self.data.shape}, got {wanted}"
+            )
         old = (1,) * (len(wanted) - self.data.ndim) + self.data.shape
         return F.broadcast_to(self, [o if n == -1 else n for n, o in zip(wanted, old, strict=True)])
 
@@ -255,9 +262,9 @@ class Operators(Variable):
         return self.with_history(aligned_empty(_sequence(shape), dtype))
 
     def new_full(
-        self, shape: Sequence[int], value: Any, dtype: npt.DTypeLike | None = None
+        self, shape: int | Sequence[int], value: Any, dtype: npt.DTypeLike | None = None
     ) -> Self:
-        out = self.new_empty(*shape, dtype=dtype)
+        out = self.new_empty(shape, dtype=dtype)
         out.data.fill(value)
         return out
 
@@ -270,4 +277,5 @@ class Operators(Variable):
 
 def _sequence(items: tuple[Any, ...]) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) mean the same."""
-    return tuple(items[0]) if len(items) == 1 and not isinstance(items[0], int) else items
+    one = len(items) == 1 and not isinstance(items[0], (int, np.integer))
+    return tuple(items[0]) if one else items

@@ -21,6 +21,8 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed`, an integer in [0, 2**64)."""
+        if not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"manual_seed: seed must be an integer, got {seed!r}")
         if not 0 <= seed < 2**64:
             raise ValueError(f"manual_seed: seed must be in [0, 2**64), got {seed}")
         self.seed = int(seed)

@@ -51,6 +51,8 @@ class Tensor(Operators, InPlace, Variable):
         if dtype is None and isinstance(data, (list, tuple, int, float)):
             dtype = np.float32
         if dtype is not None:
+            if array.dtype.kind in "cSUMmO":  # astype would drop the imaginary part, or parse text
+                raise TypeError(f"Tensor: data must be real numbers, got {array.dtype}")
             array = array.astype(check_float(dtype, "Tensor: dtype"), copy=False)
         check_float(array.dtype, "Tensor: data")
         self.data: Array = array
@@ -135,6 +137,12 @@ class Tensor(Operators, InPlace, Variable):
 
     def __float__(self) -> float:
         return self.item()
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
         text = np.array2string(self.data, prefix="tensor(", separator=", ")

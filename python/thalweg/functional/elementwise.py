@@ -81,7 +81,9 @@ def pow(a: T, b: Any) -> T:
     def backward(dy: T, y: T) -> Any:
         da = db = None
         if needs_grad(a):
-            da = sum_to(mul(dy, mul(pow(a, sub(b, 1)), b)), _shape(a))
+            constant = (array_of(operands(a, b)[0]) == 0) & (array_of(b) == 0)  # 0**0, not 0/0
+            exponent = add(sub(b, 1), _mask(constant, b))
+            da = sum_to(mul(dy, mul(pow(a, exponent), b)), _shape(a))
         if needs_grad(b):
             base: Any = operands(a, b)[0] if isinstance(a, SCALARS) else _one_where_zero(a)
             db = sum_to(mul(dy, mul(y, log(base))), _shape(b))
@@ -130,7 +132,9 @@ def _select(y: Array, first: Array, equal: Array, a: T, b: Any) -> T:
 def where(condition: ArrayLike, a: T, b: Any) -> T:
     """a where `condition`, else b."""
     condition = array_of(condition).astype(bool, copy=False)
-    chosen, other = operands(a, b)
+    chosen, other = (array_of(each) for each in operands(a, b))
+    if chosen.dtype != other.dtype:
+        raise TypeError(f"where: b is {other.dtype} but a is {chosen.dtype}; convert one of them")
     y: Any = np.where(condition, chosen, other)
 
     def backward(dy: T) -> Any:
@@ -145,6 +149,8 @@ def where(condition: ArrayLike, a: T, b: Any) -> T:
 
 def clip(x: T, low: float | None = None, high: float | None = None) -> T:
     """x limited to [low, high]; no gradient where it was cut."""
+    if low is None and high is None:
+        raise ValueError("clip: expected low, high or both, got neither")
     array = array_of(x)
     inside = np.ones(array.shape, bool)
     y = array

@@ -97,7 +97,7 @@ def class_indices(name: str, target: ArrayLike, samples: int, classes: int) -> A
             f"{name}: target must lie in [0, {classes}), got {labels[outside[0]]} "
             f"at position {outside[0]}"
         )
-    return labels
+    return labels if labels.dtype == np.int32 else labels.astype(np.int64, copy=False)
 
 
 def nll_loss(log_probabilities: T, target: ArrayLike, *, reduction: str = "mean") -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -107,4 +108,5 @@ class Flatten(Module):
         self.start_dim = start_dim
 
     def forward(self, x: Any) -> Any:
-        return F.reshape(x, (*x.shape[: self.start_dim], -1))
+        kept, rest = x.shape[: self.start_dim], x.shape[self.start_dim :]
+        return F.reshape(x, (*kept, math.prod(rest)))  # -1 would fail where nothing is left to cut
