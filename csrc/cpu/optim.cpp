@@ -19,6 +19,7 @@ struct RuleEntry {
   const char* name;
   int state_count;
   const char* const* state_names;
+  bool has_8bit_states;
   void (*prepare_f32)(const Hyper&, StepState&, void*);
   void (*prepare_f64)(const Hyper&, StepState&, void*);
   void (*adapt_f32)(void*, double, double);  // null: no norm phase
@@ -43,9 +44,10 @@ template <class... Rules>
 struct RuleTable;
 template <template <class> class... Rule>
 struct RuleTable<TypeList<Rule<float>...>> {
-  static constexpr RuleEntry entries[] = {
-      {Rule<float>::name, Rule<float>::states.size, Rule<float>::states.names, prepare_rule<Rule, float>,
-       prepare_rule<Rule, double>, adapt_function<Rule<float>>(), adapt_function<Rule<double>>()}...};
+  static constexpr RuleEntry entries[] = {{Rule<float>::name, Rule<float>::states.size,
+                                           Rule<float>::states.names, has_8bit_states<Rule<float>>,
+                                           prepare_rule<Rule, float>, prepare_rule<Rule, double>,
+                                           adapt_function<Rule<float>>(), adapt_function<Rule<double>>()}...};
 };
 
 constexpr const auto& kRules = RuleTable<OptimRules<float>>::entries;
@@ -199,6 +201,7 @@ void optim_zero_gradients(const std::vector<OptimWork>& work, const OptimSlices&
 
 const char* rule_name(int rule) { return kRules[rule].name; }
 int rule_state_count(int rule) { return kRules[rule].state_count; }
+bool rule_has_8bit_states(int rule) { return kRules[rule].has_8bit_states; }
 const char* rule_state_name(int rule, int state) { return kRules[rule].state_names[state]; }
 
 }  // namespace thalweg::cpu

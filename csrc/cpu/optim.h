@@ -58,5 +58,6 @@ void optim_zero_gradients(const std::vector<OptimWork>& work, const OptimSlices&
 const char* rule_name(int rule);
 int rule_state_count(int rule);
 const char* rule_state_name(int rule, int state);
+bool rule_has_8bit_states(int rule);
 
 }  // namespace thalweg::cpu

@@ -6,21 +6,21 @@
 #include <numeric>
 #include <string>
 
+#include "ops/optim_checks.h"
 #include "plan/device.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
 namespace {
 
-constexpr const char* kOp = "optimizer";
-
 double step_bytes(int rule, DType dtype, const OptimTensor& tensor, bool zero_grad) {
   const int sources = tensor.source_count;
   if (sources == 0) return 0;
-  const int updated = 1 + cpu::rule_state_count(rule) + (tensor.average ? 1 : 0);
+  const int states = cpu::rule_state_count(rule), updated = 1 + (tensor.average ? 1 : 0);
+  const std::int64_t state_size = tensor.absmax[0] ? 1 : size_of(dtype);
   const std::int64_t source_size = tensor.source_format == Half::none ? size_of(dtype) : 2;
-  const std::int64_t element =
-      2 * updated * size_of(dtype) + sources * source_size * (zero_grad ? 2 : 1) + (tensor.low ? 4 : 0);
+  const std::int64_t element = 2 * (updated * size_of(dtype) + states * state_size) +
+                               sources * source_size * (zero_grad ? 2 : 1) + (tensor.low ? 4 : 0);
   return static_cast<double>(tensor.elements * element);
 }
 
@@ -67,48 +67,6 @@ int find_rule(const std::string& name) {
   fail<ValueError>(kOp, ": unknown rule '", name, "', expected one of ", known);
 }
 
-std::string indexed(const char* name, std::size_t i) {
-  return std::string(name) + "[" + std::to_string(i) + "]";
-}
-
-// A step writes to it: contiguous, like the parameter, not read-only.
-void check_written(const std::string& name, const View& view, const View& param, std::size_t i) {
-  check_same_dtype(kOp, name.c_str(), view, indexed("params", i).c_str(), param);
-  check_same_shape(kOp, name.c_str(), view, indexed("params", i).c_str(), param);
-  check_contiguous(kOp, name.c_str(), view);
-  check_output(kOp, name.c_str(), view);
-}
-
-Half format_of(DType dtype) {
-  return dtype == DType::bf16 ? Half::bf16 : dtype == DType::f16 ? Half::f16 : Half::none;
-}
-
-// Parameters of 16 bits have a float32 master, others have none.
-void check_master(const OptimTensorViews& tensor, std::size_t i) {
-  const std::string name = indexed("params", i), master = indexed("masters", i);
-  if (format_of(tensor.param.dtype) == Half::none) {
-    check_float(kOp, name.c_str(), tensor.param);
-    if (tensor.master) fail<ValueError>(kOp, ": ", name, " is ", tensor.param.dtype, " and needs no master");
-    return;
-  }
-  if (!tensor.master)
-    fail<ValueError>(kOp, ": ", name, " is ", tensor.param.dtype, ", which needs a float32 master copy");
-  if (tensor.master->dtype != DType::f32)
-    fail<TypeError>(kOp, ": ", master, " must be float32, got ", tensor.master->dtype);
-  check_same_shape(kOp, master.c_str(), *tensor.master, name.c_str(), tensor.param);
-  check_contiguous(kOp, master.c_str(), *tensor.master);
-  check_output(kOp, master.c_str(), *tensor.master);
-}
-
-void check_distinct(const auto& sorted) {
-  for (std::size_t i = 1; i < sorted.size(); ++i)
-    if (sorted[i].extent.begin < sorted[i - 1].extent.end)
-      fail<ValueError>(kOp, ": ", sorted[i - 1].name, " and ", sorted[i].name,
-                       " share memory; give every array once and without overlap");
-}
-
-bool by_address(const auto& a, const auto& b) { return a.extent.begin < b.extent.begin; }
-
 }  // namespace
 
 std::vector<std::string> state_names(const std::string& rule_name) {
@@ -128,6 +86,7 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const OptimTensorViews& tensor = tensors[i];
     check_master(tensor, i);
+    if (!tensor.absmax.empty()) check_quantized(rule, tensor, i);
     const View& computed = tensor.master ? *tensor.master : tensor.param;
     check_same_device(kOp, indexed("params", i).c_str(), tensor.param, "the first parameter",
                       tensors_.empty() ? tensors[0].param : tensors_[0].views.param);
@@ -136,8 +95,9 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
     if (tensor.master) own(indexed("masters", i), *tensor.master);
     for (std::size_t k = 0; k < tensor.states.size(); ++k) {
       const std::string name = indexed(cpu::rule_state_name(rule, static_cast<int>(k)), i);
-      check_written(name, tensor.states[k], computed, i);
+      if (tensor.absmax.empty()) check_written(name, tensor.states[k], computed, i);
       own(name, tensor.states[k]);
+      if (!tensor.absmax.empty()) own("absmax of " + name, tensor.absmax[k]);
     }
     if (tensor.average) {
       check_written(indexed("averages", i), *tensor.average, computed, i);
@@ -163,6 +123,7 @@ void FusedOptimizer::add(int rule, OptimTensorViews views) {
   if (views.master) work.tensor.low = views.param.as<std::uint16_t>();
   work.tensor.low_format = format_of(views.param.dtype);
   for (std::size_t k = 0; k < views.states.size(); ++k) work.tensor.states[k] = views.states[k].data;
+  for (std::size_t k = 0; k < views.absmax.size(); ++k) work.tensor.absmax[k] = views.absmax[k].as<float>();
   work.tensor.average = views.average ? views.average->data : nullptr;
   slices_.add(static_cast<std::int64_t>(work_.size()), work.tensor.elements);
   work_.push_back(work);
@@ -237,8 +198,8 @@ std::vector<cuda::OptimItem> FusedOptimizer::device_items() const {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     const OptimTensorViews& views = tensors_[i].views;
     if (work_[i].tensor.source_count == 0) continue;
-    if (views.master)
-      fail<DeviceError>(kOp, ": has no CUDA kernel for ", views.param.dtype, " parameters; use float32");
+    if (views.master || !views.absmax.empty())
+      fail<DeviceError>(kOp, ": has no CUDA kernel for parameters of 16 bits and states of 8; use float32");
     items.push_back(
         {work_[i].rule, work_[i].dtype, tensors_[i].group, views.lr_scale, work_[i].tensor, views.step});
   }

@@ -10,6 +10,9 @@
 // element first, may update states, and returns the value whose norm over the tensor is wanted;
 // `adapt` gets the norms of the parameter and of these values; the call operator runs after it.
 //
+// `nonnegative`, a bit for every state that has no sign, says that a rule bears states of 8 bits
+// (rules/quantize.h).
+//
 // To add an optimizer: a struct here, its name in OptimRules below, a class in optim/rules.py, a row
 // in tests/optim_table.py. Formulas and sources: docs/adding-an-optimizer.md and optim/rules.py.
 #pragma once
@@ -68,6 +71,7 @@ template <class T>
 struct Sgd {
   static constexpr const char* name = "sgd";
   static constexpr StateNames<0> states{};
+  static constexpr unsigned nonnegative = 0;
   T lr;
 
   THALWEG_RULE void prepare(const Hyper& h, StepState&) { lr = static_cast<T>(h.lr); }
@@ -80,6 +84,7 @@ template <class T>
 struct Momentum {
   static constexpr const char* name = "momentum";
   static constexpr StateNames<1> states{"momentum_buffer"};
+  static constexpr unsigned nonnegative = 0;
   T a, b, c, d;
 
   THALWEG_RULE void prepare(const Hyper& h, StepState& s) {
@@ -119,6 +124,7 @@ template <class T>
 struct Adagrad {
   static constexpr const char* name = "adagrad";
   static constexpr StateNames<1> states{"sum"};
+  static constexpr unsigned nonnegative = 0b1;
   T lr, eps;
 
   THALWEG_RULE void prepare(const Hyper& h, StepState& s) {
@@ -155,6 +161,7 @@ struct Adadelta {
 template <class T, bool kCentered, bool kMomentum>
 struct RmspropVariant {
   static constexpr int kBuffer = kCentered ? 2 : 1;  // where the momentum buffer stands
+  static constexpr unsigned nonnegative = 0b1;
   T lr, rho, one_minus_rho, eps_inside, eps_outside, momentum;
 
   THALWEG_RULE void prepare(const Hyper& h, StepState&) {
@@ -218,6 +225,7 @@ template <class T>
 struct Adam {
   static constexpr const char* name = "adam";
   static constexpr StateNames<2> states{"exp_avg", "exp_avg_sq"};
+  static constexpr unsigned nonnegative = 0b10;
   Moments<T> moments;
   T lr, root, eps;
 
@@ -239,6 +247,7 @@ template <class T>
 struct AdamAmsgrad : Adam<T> {
   static constexpr const char* name = "adam_amsgrad";
   static constexpr StateNames<3> states{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
+  static constexpr unsigned nonnegative = 0b110;
 
   THALWEG_RULE void operator()(T& p, T g, T* s) const {
     s[0] = this->moments.first(s[0], g);
@@ -356,6 +365,7 @@ template <class T>
 struct Lion {
   static constexpr const char* name = "lion";
   static constexpr StateNames<1> states{"exp_avg"};
+  static constexpr unsigned nonnegative = 0;
   Moments<T> moments;
   T lr;
 
@@ -424,6 +434,9 @@ struct Lamb {
 
 template <class Rule>
 inline constexpr bool has_norm_phase = requires(Rule& rule) { rule.adapt(0.0, 0.0); };
+
+template <class Rule>
+inline constexpr bool has_8bit_states = requires { Rule::nonnegative; };
 
 template <class T>
 using OptimRules = TypeList<Sgd<T>, Momentum<T>, Adagrad<T>, Adadelta<T>, Rmsprop<T>, RmspropMomentum<T>,

@@ -1,5 +1,6 @@
-// One pass over a tensor, in chunks that stay in L1: gather the gradient, apply the rule, average,
-// zero. Every array is read and written once, whatever stages are on.
+// One pass over a tensor, in chunks that stay in L1: gather and widen the gradient, widen parameter
+// and states, apply the rule, average, round, zero. Every array is read and written once, whatever
+// stages are on.
 #include "cpu/kernels/optim.h"
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 
 #include "cpu/kernels/lanes.h"
 #include "cpu/kernels/table.h"
+#include "rules/quantize.h"
 
 namespace thalweg::THALWEG_ISA {
 namespace {
@@ -87,6 +89,48 @@ void store_param(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) 
       });
 }
 
+template <bool kSigned>
+void dequantize(const std::uint8_t* __restrict codes, float absmax, std::int64_t n, float* __restrict x) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = DynamicMap<kSigned>::decode(codes[i]) * absmax;
+}
+
+// Returns the largest magnitude: as integers, the bits of magnitudes are in order, NaN on top.
+template <bool kSigned>
+float quantize(const float* __restrict x, std::int64_t n, std::uint8_t* __restrict codes) {
+  std::int32_t largest = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto bits = static_cast<std::int32_t>(to_bits(abs(x[i])));
+    largest = bits > largest ? bits : largest;
+  }
+  const float absmax = from_bits<float>(static_cast<std::uint32_t>(largest));
+  const float inverse = absmax >= Format<float>::kMinNormal ? 1 / absmax : 0;
+  for (std::int64_t i = 0; i < n; ++i) codes[i] = DynamicMap<kSigned>::encode(x[i] * inverse);
+  return absmax;
+}
+
+// State k, elements [begin, begin + n), `begin` a multiple of kQuantBlock.
+template <class Rule>
+void load_state(const OptimTensor& tensor, int k, std::int64_t begin, std::int64_t n, float* x) {
+  const bool is_signed = (Rule::nonnegative >> k & 1) == 0;
+  const std::uint8_t* codes = static_cast<const std::uint8_t*>(tensor.states[k]) + begin;
+  const float* absmax = tensor.absmax[k] + begin / kQuantBlock;
+  for (std::int64_t i = 0; i < n; i += kQuantBlock, ++absmax) {
+    const std::int64_t length = n - i < kQuantBlock ? n - i : kQuantBlock;
+    (is_signed ? dequantize<true> : dequantize<false>)(codes + i, *absmax, length, x + i);
+  }
+}
+
+template <class Rule>
+void store_state(const OptimTensor& tensor, int k, std::int64_t begin, std::int64_t n, const float* x) {
+  const bool is_signed = (Rule::nonnegative >> k & 1) == 0;
+  std::uint8_t* codes = static_cast<std::uint8_t*>(tensor.states[k]) + begin;
+  float* absmax = tensor.absmax[k] + begin / kQuantBlock;
+  for (std::int64_t i = 0; i < n; i += kQuantBlock, ++absmax) {
+    const std::int64_t length = n - i < kQuantBlock ? n - i : kQuantBlock;
+    *absmax = (is_signed ? quantize<true> : quantize<false>)(x + i, length, codes + i);
+  }
+}
+
 template <class T>
 void zero_sources(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) {
   const std::int64_t size = tensor.source_format == Half::none ? static_cast<std::int64_t>(sizeof(T)) : 2;
@@ -131,14 +175,21 @@ template <class Rule, class T>
 void step(const OptimTensor& tensor, const void* rule, const void* stages, std::int64_t begin,
           std::int64_t end, bool zero_grad) {
   const auto& stage = *static_cast<const OptimStages<T>*>(stages);
-  alignas(64) T sum[kChunk];
+  constexpr bool kQuantizes = has_8bit_states<Rule> && Rule::states.size > 0 && sizeof(T) == sizeof(float);
+  alignas(64) T sum[kChunk], wide[kQuantizes ? Rule::states.size : 1][kQuantizes ? kChunk : 1];
   for (std::int64_t i = begin; i < end; i += kChunk) {
     const std::int64_t n = end - i < kChunk ? end - i : kChunk;
     const T* gradient = gather(tensor, i, n, sum);
     T* const param = load_param<T>(tensor, i, n);
     T* states[kMaxStates] = {};
     for (int k = 0; k < Rule::states.size; ++k) states[k] = static_cast<T*>(tensor.states[k]) + i;
+    if constexpr (kQuantizes)
+      for (int k = 0; k < Rule::states.size && tensor.absmax[k]; ++k)
+        load_state<Rule>(tensor, k, i, n, states[k] = wide[k]);
     apply(*static_cast<const Rule*>(rule), stage, param, gradient, states, n);
+    if constexpr (kQuantizes)
+      for (int k = 0; k < Rule::states.size && tensor.absmax[k]; ++k)
+        store_state<Rule>(tensor, k, i, n, wide[k]);
     if (tensor.average) average(stage, static_cast<T*>(tensor.average) + i, param, n);
     store_param<T>(tensor, i, n);
     if (zero_grad) zero_sources<T>(tensor, i, n);

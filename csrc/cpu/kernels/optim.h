@@ -23,6 +23,8 @@ struct OptimTensor {
   Half source_format = Half::none;  // none: of param's dtype
   Half low_format = Half::none;
   std::uint16_t* low = nullptr;
+  // Not null: the states are codes of 8 bits, one scale for kQuantBlock of them (rules/quantize.h).
+  float* absmax[kMaxStates] = {};
 };
 
 // Elements [begin, end) of a tensor. `rule` points to the prepared Rule<T>, `stages` to

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -56,6 +56,10 @@ class Optimizer(Evaluation, Gradients):
             through, "skip" leaves parameters, states and step counts as they are, "raise" does so
             and raises FloatingPointError with the parameter's name. The last two read the
             gradients once more, as `max_norm` does.
+        state_dtype: "int8" keeps states in 8 bits and one float32 for 256 of them, on the dynamic
+            map of Dettmers et al. 2022 (arXiv:2110.02861), for SGD, Adagrad, RMSprop, Adam, AdamW
+            and Lion on parameters of at most 32 bits; None keeps them in the parameters' dtype, or
+            in float32 for parameters of 16 bits.
 
     Parameters of bfloat16 and float16 have float32 master weights, states and averages; the
     parameter is its master rounded to nearest even, and takes gradients of its dtype or float32.
@@ -84,6 +88,7 @@ class Optimizer(Evaluation, Gradients):
         clip_value: float | None = None,
         ema_decay: float | None = None,
         nonfinite: Nonfinite = "propagate",
+        state_dtype: Literal["int8"] | None = None,
     ) -> None:
         self._name = type(self).__name__
         stages = {"max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
@@ -92,7 +97,9 @@ class Optimizer(Evaluation, Gradients):
                 check_range(self._name, name, value)
         check_choice(self._name, "nonfinite", nonfinite, get_args(Nonfinite))
         self.max_norm, self.clip_value, self.ema_decay = max_norm, clip_value, ema_decay
+        check_choice(self._name, "state_dtype", state_dtype, (None, "int8"))
         self.nonfinite, self.skipped_steps = nonfinite, 0
+        self.state_dtype = state_dtype
         self.defaults = {**defaults, "maximize": maximize, "lr_scale": 1.0}
         self.param_groups: list[Group] = []
         self.last_grad_norm: float | None = None
@@ -156,7 +163,8 @@ class Optimizer(Evaluation, Gradients):
         self.check(group)
         check_unique(self._name, [*self.param_groups, group])
         first = sum(len(slots.owners) for slots in self._slots)
-        self._slots.append(Slots(self._name, owners, first, self.ema_decay is not None))
+        averaged, quantized = self.ema_decay is not None, self.state_dtype is not None
+        self._slots.append(Slots(self._name, owners, first, averaged=averaged, quantized=quantized))
         self.param_groups.append(group)
 
     def _bind(self) -> None:
@@ -165,11 +173,7 @@ class Optimizer(Evaluation, Gradients):
         bound = []
         for group, slots in zip(self.param_groups, self._slots, strict=True):
             rule, scale = self.rule(group), group["lr_scale"]
-            states = slots.ensure_states(_core.optimizer_rules()[rule])
-            scales = scale if isinstance(scale, tuple) else (scale,) * len(slots.owners)
-            native.add_group(
-                rule, slots.memory, states, slots.steps, slots.averages, scales, slots.masters
-            )
+            slots.bind(native, rule, scale)
             bound.append((rule, scale))
         self._native, self._bound = native, bound
 

@@ -23,6 +23,7 @@ class Around(TypedDict, total=False):
     clip_value: float | None
     ema_decay: float | None
     nonfinite: Nonfinite
+    state_dtype: Literal["int8"] | None
 
 
 # One name means one thing in every rule, so its range is stated once.

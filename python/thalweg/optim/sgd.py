@@ -82,6 +82,10 @@ class SGD(Optimizer):
         super().check(group)
         if _FORMS[form] and group["dampening"]:
             raise ValueError("SGD: dampening must be 0 unless momentum has its default form")
+        if form[0] == "interim" and self.state_dtype is not None:
+            raise ValueError(
+                "SGD: nesterov='interim' steps back by its momentum, not by 8 bits of it"
+            )
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("SGD: nesterov needs momentum > 0, got momentum 0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, is_, methodcaller
 from typing import Any
@@ -19,7 +20,9 @@ from .half import compute_dtype, from_dlpack, is_half
 Array = npt.NDArray[Any]
 
 INITIAL_STEP = (0.0, 1.0, 1.0, 1.0)  # step, beta1_power, beta2_power, mu_product
-_ALIGNMENT = 16  # elements: every tensor starts on a cache line of its own
+_ALIGNMENT = 64  # bytes: every tensor starts on a cache line of its own
+QUANT_BLOCK = 256  # codes that share a scale, see csrc/rules/quantize.h
+ABSMAX = "_absmax"  # a state's name and this: its scales
 
 _data = attrgetter("data")
 _grad = attrgetter("grad")
@@ -34,9 +37,14 @@ class Slots:
     steps: (parameters, fields of `_core.STEP_FIELDS`). averages: EMA weights or None.
     masters: float32 copies of the parameters of 16 bits, None for others. A master whose rounded
     value is not the parameter takes the parameter's value in the step, so zeros will do at first.
+    With `quantized`, states are uint8 codes, and `absmax` has the float32 scales of their blocks.
     """
 
-    def __init__(self, owner: str, owners: Sequence[Any], first: int, averaged: bool) -> None:
+    def __init__(
+        self, owner: str, owners: Sequence[Any], first: int, *, averaged: bool, quantized: bool
+    ) -> None:
+        self.quantized = quantized
+        self.absmax: dict[str, list[Array]] = {}
         self.owners = list(owners)
         self.names = [f"{owner}: parameter {first + i}" for i in range(len(owners))]
         self.locate()
@@ -79,12 +87,34 @@ class Slots:
         grads = map(_grad, self.owners)
         return [g.data if isinstance(g, Tensor) else g for g in grads]
 
-    def ensure_states(self, names: Iterable[str]) -> list[list[Array]]:
-        """The named states, allocated and zero where they did not exist."""
+    def ensure_states(self, names: Sequence[str]) -> None:
+        """Allocate the named states, zero, where they do not exist."""
         for name in names:
-            if name not in self.states:
+            if name in self.states:
+                continue
+            if self.quantized:
+                self.states[name] = allocate([(v.shape, np.dtype(np.uint8)) for v in self.views])
+                blocks = [-(-view.size // QUANT_BLOCK) for view in self.views]
+                self.absmax[name] = allocate([((n,), np.dtype(np.float32)) for n in blocks])
+            else:
                 self.states[name] = allocate_like(self.views)
-        return [self.states[name] for name in names]
+
+    def bind(
+        self, native: _core.FusedOptimizer, rule: str, scale: float | tuple[float, ...]
+    ) -> None:
+        """Add the group to the compiled optimizer, with the states that `rule` has."""
+        names = _core.optimizer_rules()[rule]
+        self.ensure_states(names)
+        native.add_group(
+            rule,
+            self.memory,
+            [self.states[name] for name in names],
+            self.steps,
+            self.averages,
+            scale if isinstance(scale, tuple) else (scale,) * len(self.owners),
+            self.masters,
+            [self.absmax[name] for name in names] if self.quantized else None,
+        )
 
     def initialise(self, value: Callable[[str, int], float]) -> None:
         """Before the first step: states become `value(name, i)`, averages the parameters."""
@@ -92,7 +122,11 @@ class Slots:
         for i in map(int, np.flatnonzero(steps[:, 0] == 0)):
             steps[i] = INITIAL_STEP
             for name, arrays in self.states.items():
-                arrays[i][...] = value(name, i)
+                first = value(name, i)
+                if self.quantized:  # 255 is 1 in the map of a state that has no sign
+                    self.absmax[name][i][...] = first
+                    first = 255 if first else 0
+                arrays[i][...] = first
             if self.averages is not None:
                 self.averages[i][...] = self.views[i]
         self.steps[...] = to_device(steps) if self.on_device else steps
@@ -137,19 +171,26 @@ def view_of(name: str, memory: Any) -> Array:
 
 
 def allocate_like(views: Sequence[Array]) -> list[Array]:
-    """Zeros with the shapes of `views` in their compute dtypes, one aligned allocation for each."""
-    dtypes = [compute_dtype(view) for view in views]
-    room = dict.fromkeys(dtypes, 0)
-    starts = []
-    for view, dtype in zip(views, dtypes, strict=True):
-        starts.append(room[dtype])
-        room[dtype] += -(-view.size // _ALIGNMENT) * _ALIGNMENT
+    """Zeros with the shapes of `views` in their compute dtypes."""
     on_device = any(map(is_device_array, views))
-    allocate = importlib.import_module("cupy").empty if on_device else aligned_empty
-    pools = {dtype: allocate((size,), dtype) for dtype, size in room.items()}
+    return allocate([(view.shape, compute_dtype(view)) for view in views], on_device)
+
+
+def allocate(
+    layout: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], on_device: bool = False
+) -> list[Array]:
+    """Zeros of these shapes and dtypes, in one aligned allocation per dtype."""
+    room = dict.fromkeys((dtype for _, dtype in layout), 0)
+    starts = []
+    for shape, dtype in layout:
+        align = _ALIGNMENT // dtype.itemsize
+        starts.append(room[dtype])
+        room[dtype] += -(-math.prod(shape) // align) * align
+    empty = importlib.import_module("cupy").empty if on_device else aligned_empty
+    pools = {dtype: empty((size,), dtype) for dtype, size in room.items()}
     for pool in pools.values():
         pool.fill(0)
     return [
-        pools[dtype][start : start + view.size].reshape(view.shape)
-        for view, dtype, start in zip(views, dtypes, starts, strict=True)
+        pools[dtype][start : start + math.prod(shape)].reshape(shape)
+        for (shape, dtype), start in zip(layout, starts, strict=True)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _core
 from .options import Group
-from .slots import INITIAL_STEP, Slots
+from .slots import ABSMAX, INITIAL_STEP, QUANT_BLOCK, Slots
 
 MASTER = "master_param"  # optional where it is read: a master follows from its parameter
 
@@ -39,6 +39,7 @@ def _entry(held: Slots, i: int) -> Entry:
     fields = zip(_core.STEP_FIELDS, map(float, held.steps[i]), strict=True)
     states = {name: arrays[i] for name, arrays in held.states.items()}
     averages = {} if held.averages is None else {"ema": held.averages[i]}
+    states |= {name + ABSMAX: arrays[i] for name, arrays in held.absmax.items()}
     master = held.masters[i]
     return dict(fields) | states | averages | ({} if master is None else {MASTER: master})
 
@@ -68,6 +69,8 @@ def check_entries(
     rest = iter(index for group in saved["param_groups"] for index in group["params"])
     for rule, held in zip(rules, slots, strict=True):
         expected = set(_core.optimizer_rules()[rule])
+        if held.quantized:
+            expected |= {name + ABSMAX for name in expected}
         if held.averages is not None:
             expected.add("ema")
         rows = []
@@ -87,8 +90,9 @@ def _check_entry(name: str, view: np.ndarray[Any, Any], expected: set[str], entr
         raise ValueError(f"{name}: expected states {sorted(expected)}, got {sorted(given)}")
     for key in given:
         entry[key] = np.asarray(entry[key])
-        if entry[key].shape != view.shape:
-            raise ValueError(f"{name}: {key} must be {view.shape}, got {entry[key].shape}")
+        shape = (-(-view.size // QUANT_BLOCK),) if key.endswith(ABSMAX) else view.shape
+        if entry[key].shape != shape:
+            raise ValueError(f"{name}: {key} must be {shape}, got {entry[key].shape}")
     return entry
 
 
@@ -105,7 +109,9 @@ def restore(held: Slots, entries: Sequence[Entry], options: Mapping[str, Any]) -
             row = [float(entry.get(field, value)) for field, value in fields]
         held.steps[i] = row
         for name, arrays in held.states.items():
-            arrays[i][...] = entry.get(name, 0.0)
+            arrays[i][...] = entry.get(name, 0)
+        for name, arrays in held.absmax.items():
+            arrays[i][...] = entry.get(name + ABSMAX, 0)
         if held.averages is not None and entry:
             held.averages[i][...] = entry["ema"]
         master = held.masters[i]
