@@ -17,7 +17,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
-    parser.add_argument("suite", help="a module of benchmarks/cases: optim, matmul, scaling")
+    parser.add_argument("suite", help="a module of benchmarks/cases: optim, matmul, scaling, gpu")
     parser.add_argument("--vs", default="", metavar="PEERS", help="torch,numpy,jax,sklearn")
     parser.add_argument("--json", metavar="FILE", help="append one record a line")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from measure import Record, Run
 
-SUITES = ("optim", "matmul", "scaling")
+SUITES = ("optim", "matmul", "scaling", "gpu")
 
 
 class Suite(Protocol):
