@@ -1,7 +1,7 @@
 """The CUDA half beside PyTorch on the same CUDA tensors: fused optimizers, cuBLAS, cuDNN.
 
-A call is several operations and one synchronisation, so that the time is the GPU's. Fractions of the
-limit are of the device-to-device copy bandwidth measured in the same run.
+A call is several operations and one synchronisation, so that the time is the GPU's. Fractions of
+the limit are of the device-to-device copy bandwidth measured in the same run.
 """
 
 from __future__ import annotations
