@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from . import _core
+from . import _core, cuda
 
 
 def installed(package: str, extra: str | None = None) -> str:
@@ -30,7 +30,7 @@ def report() -> list[tuple[str, str]]:
         ("threads", f"{_core.get_num_threads()} of {len(os.sched_getaffinity(0))} usable CPUs"),
         ("memory", _memory()),
         ("MPI", _mpi()),
-        ("CUDA", "available" if _core.has_cuda() else "not in this build, or no GPU"),
+        ("CUDA", cuda.problem() or "available"),
         ("CuPy", installed("cupy", "thalweg[cuda]")),
         ("scikit-learn", installed("scikit-learn", "thalweg[data]")),
         ("matplotlib", installed("matplotlib", "thalweg[plot]")),
