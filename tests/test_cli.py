@@ -186,10 +186,18 @@ def test_a_run_is_not_overwritten(table: Path, capsys: pytest.CaptureFixture[str
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
 
 
+def edit(run: Path, old: str, new: str) -> None:
+    config = run / "config.json"
+    config.write_text(config.read_text().replace(old, new))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no run": (lambda run: shutil.rmtree(run), "config.json"),
     "no config": (lambda run: (run / "config.json").write_text("{"), "config.json: expected"),
     "another config": (lambda run: (run / "config.json").write_text("{}"), "config.json: expected"),
+    "a number as text": (lambda run: edit(run, '"epochs": 1', '"epochs": "1"'), "epochs='1'"),
+    "an unknown name": (lambda run: edit(run, '"relu"', '"rleu"'), "activation='rleu'"),
+    "no widths": (lambda run: edit(run, "256", "true"), "hidden=(True, 128)"),
     "no checkpoints": (
         lambda run: shutil.rmtree(run / "checkpoints"),
         "expected a whole checkpoint, found 0 files",
@@ -227,6 +235,18 @@ def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None
     for name in ("thalweg", "ISA", "threads", "memory", "MPI", "CUDA", "CuPy", "read_gbytes"):
         assert report[name]
     assert "baseline" in report["ISA"] and "GiB" in report["memory"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a,b\n", b"epoch\n1\n", b"epoch,train_loss\n1,x\n", b"epoch,x\n1\n", b"\xff,\n1,2\n"],
+)
+def test_plot_says_what_is_no_table_of_metrics(
+    content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("metrics.csv").write_bytes(content)
+    assert "metrics.csv: expected the metrics.csv of a run" in refusal(capsys, "plot", ".")
+    assert not Path("curves.png").exists()
 
 
 def test_plot_and_inspect_read_a_run(table: Path, capsys: pytest.CaptureFixture[str]) -> None:

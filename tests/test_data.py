@@ -274,6 +274,12 @@ def test_bad_datasets_are_refused(x: Any, y: Any, classes: int | None, message: 
         ArrayDataset(x, y, classes=classes)
 
 
+def test_samples_are_not_rounded_to_integers() -> None:
+    pytest.importorskip("sklearn")
+    with pytest.raises(TypeError, match="dtype must be float32 or float64, got int64"):
+        digits(dtype=np.int64)
+
+
 def test_digits_is_the_same_split_for_the_same_seed() -> None:
     pytest.importorskip("sklearn")
     first, again, other = digits(seed=1), digits(seed=1), digits(seed=2)

@@ -163,6 +163,7 @@ BAD_TREES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "complex array": ({"a": np.ones(2, complex)}, TypeError, "'a' has dtype complex128"),
     "object array": ({"a": np.array([None])}, TypeError, "'a' has dtype object"),
     "mixed keys": ({"a": {1: 0, "b": 0}}, TypeError, "keys of 'a'"),
+    "reserved name": ({"model": {"__metadata__": np.ones(1)}}, ValueError, "'__metadata__'"),
     "name twice": (
         {"model": {"x/y": np.ones(1)}, "x": {"y": np.ones(1)}},
         ValueError,

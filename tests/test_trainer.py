@@ -183,10 +183,18 @@ def test_reduce_on_plateau_sees_the_validation_loss() -> None:
 
 BAD_ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "schedule": (lambda: trainer(schedule="batch"), "schedule must be one of .* got 'batch'"),
-    "seed": (lambda: trainer(seed=-1), "seed must not be negative, got -1"),
+    "seed": (lambda: trainer(seed=-1), r"seed must be in \[0, 2\*\*64\), got -1"),
     "epochs": (lambda: trainer().fit(TRAIN, epochs=-1), "epochs must not be negative, got -1"),
     "batch_size": (lambda: trainer().fit(TRAIN, epochs=1, batch_size=0), "batch_size must be at"),
     "mode": (lambda: trainer().fit(TRAIN, epochs=1, mode="x"), "mode must be one of"),
+    "plateau by step": (
+        lambda: trainer(scheduler=lr_scheduler.ReduceLROnPlateau, schedule="step"),
+        "ReduceLROnPlateau needs schedule='epoch', got 'step'",
+    ),
+    "another model's optimizer": (
+        lambda: Trainer(net(), tw.nn.CrossEntropyLoss(), trainer().optimizer),
+        "parameter 0 of the optimizer is not one of the model's",
+    ),
     "no data": (lambda: trainer().fit(([], []), epochs=1), "at least one sample"),
     "negative labels": (lambda: trainer().fit((TRAIN.x, TRAIN.y - 1), epochs=1), "found -1"),
     "patience": (lambda: EarlyStopping(0), "patience must be at least 1, got 0"),
@@ -201,6 +209,17 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
 def test_bad_arguments_are_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("data", [None, TRAIN.x, (TRAIN.x, TRAIN.y, TRAIN.y)], ids=type)
+def test_what_is_no_data_is_refused(data: Any) -> None:
+    with pytest.raises(TypeError, match="expected an ArrayDataset, a pair"):
+        trainer().fit(data, epochs=1)
+
+
+def test_half_an_epoch_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"epochs must be an integer, got 1\.5"):
+        trainer().fit(TRAIN, epochs=1.5)  # type: ignore[arg-type]
 
 
 def test_labels_beyond_the_models_outputs_are_refused() -> None:

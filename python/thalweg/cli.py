@@ -102,10 +102,22 @@ def doctor(comm: Communicator, *, limits: bool = False) -> None:
 def plot(comm: Communicator, *, run: Path) -> None:
     """Draw a run's learning curves again from its metrics."""
     if comm.rank == 0:
-        with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            rows = [{k: float(cell) for k, cell in row.items()} for row in csv.DictReader(file)]
-        learning_curves(History(rows), run / "curves.png")
+        learning_curves(_read_metrics(run / "metrics.csv"), run / "curves.png")
         print(f"wrote {run / 'curves.png'}")
+
+
+def _read_metrics(path: Path) -> History:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{k: float(cell) for k, cell in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: expected the metrics.csv of a run, found: {error}") from error
+    if not rows or not {"epoch", "train_loss"} <= rows[0].keys():
+        raise DataError(
+            f"{path}: expected the metrics.csv of a run, with epoch and train_loss, "
+            f"found {len(rows)} rows of {', '.join(rows[0]) if rows else 'nothing'}"
+        )
+    return History(rows)
 
 
 def inspect(comm: Communicator, *, file: Path) -> None:

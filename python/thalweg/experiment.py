@@ -68,9 +68,24 @@ def read_config(run: Path) -> Config:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         settings = {field.name: stored[field.name] for field in fields(Config)}
+        config = Config(**{**settings, "hidden": tuple(settings["hidden"])})
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected the config.json of a run, found: {error!r}") from error
-    return Config(**{**settings, "hidden": tuple(settings["hidden"])})
+    for name, value in asdict(config).items():
+        if not _is_setting(name, value):
+            raise DataError(f"{path}: expected the config.json of a run, found {name}={value!r}")
+    return config
+
+
+def _is_setting(name: str, value: object) -> bool:
+    """Whether `value` has the kind of the setting's default, and is a name where it has to be."""
+    names = {"activation": list(ACTIVATIONS), "optimizer": list(OPTIMIZERS)}
+    if name in names:
+        return value in names[name]
+    if isinstance(value, tuple):
+        return name == "hidden" and all(type(width) is int and width > 0 for width in value)
+    kinds = {"lr": (int, float), "dropout": (int, float), "data": (str, type(None))}
+    return type(value) in kinds.get(name, (type(getattr(Config(), name)),))
 
 
 def load_data(config: Config) -> Splits:

@@ -154,6 +154,8 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Array]) -> Any:
             raise TypeError(
                 f"save: '{place}' has dtype {value.dtype}, expected {', '.join(DTYPES)}"
             )
+        if place == "__metadata__":
+            raise ValueError("save: a tensor of a model cannot have the name '__metadata__'")
         if place in tensors:
             raise ValueError(f"save: two arrays would be named '{place}'")
         native = value.dtype.newbyteorder("<")

@@ -67,8 +67,10 @@ class Trainer:
     ) -> None:
         if schedule not in SCHEDULES:
             raise ValueError(f"Trainer: schedule must be one of {SCHEDULES}, got {schedule!r}")
-        if seed < 0:
-            raise ValueError(f"Trainer: seed must not be negative, got {seed}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"Trainer: seed must be in [0, 2**64), got {seed}")
+        if schedule == "step" and isinstance(scheduler, ReduceLROnPlateau):
+            raise ValueError("Trainer: ReduceLROnPlateau needs schedule='epoch', got 'step'")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.scheduler, self.schedule, self.seed = scheduler, schedule, seed
         self.comm = world() if comm is None else comm
@@ -105,6 +107,8 @@ class Trainer:
         Errors: ValueError for arguments out of range and for a mini-batch with fewer samples
             than ranks, before anything is trained.
         """
+        if not isinstance(epochs, (int, np.integer)):
+            raise TypeError(f"fit: epochs must be an integer, got {epochs!r}")
         if epochs < 0:
             raise ValueError(f"fit: epochs must not be negative, got {epochs}")
         loader = self._loader(train, batch_size, drop_last=drop_last, mode=mode, seed=self.seed)
@@ -255,8 +259,14 @@ class Trainer:
     def _loader(self, data: Data, batch_size: int, **options: Any) -> DataLoader:
         if isinstance(data, DataLoader):
             return data
-        dataset = data if isinstance(data, ArrayDataset) else ArrayDataset(*data)
-        return DataLoader(dataset, batch_size, comm=self.comm, **options)
+        if isinstance(data, (tuple, list)) and len(data) == 2:
+            data = ArrayDataset(*data)
+        if not isinstance(data, ArrayDataset):
+            raise TypeError(
+                "Trainer: expected an ArrayDataset, a pair (x, y) or a DataLoader, "
+                f"got {type(data).__name__}"
+            )
+        return DataLoader(data, batch_size, comm=self.comm, **options)
 
     def _held_out(self, data: Data, batch_size: int) -> DataLoader:
         return self._loader(data, batch_size, shuffle=False)

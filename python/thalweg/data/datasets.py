@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..backend import Array
+from ..backend import Array, check_float
 from .arrays import ArrayDataset, Splits, split_off
 from .formats import DataError, read_cifar10, read_idx, read_npz
 from .transforms import standardise as standardise_splits
@@ -187,7 +187,7 @@ def _dataset(
     classes: int | None = None,
     scale: float = 1,
 ) -> ArrayDataset:
-    samples = x.astype(dtype)
+    samples = x.astype(check_float(dtype, "dtype"))
     if scale != 1:
         samples /= scale
     targets = y.astype(np.int64 if y.dtype.kind in "biu" else dtype)

@@ -1,7 +1,8 @@
 """Many processes as one training run: the same script alone and under mpirun."""
 
+from ..data.loaders import share
 from .comm import Communicator, LocalComm, Request
-from .data_parallel import DataParallel, share
+from .data_parallel import DataParallel
 from .launch import world
 from .pipeline import Pipeline
 

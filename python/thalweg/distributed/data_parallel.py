@@ -33,15 +33,6 @@ from .launch import world
 BUCKET_BYTES = 1 << 20
 
 
-def share(samples: int, rank: int, size: int) -> slice:
-    """The samples of a global batch that rank `rank` of `size` takes; empty for some if few.
-
-    >>> [share(10, r, 3) for r in range(3)]
-    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
-    """
-    return slice(samples * rank // size, samples * (rank + 1) // size)
-
-
 @dataclass
 class _Bucket:
     """Neighbouring gradients that travel together, and those of them still to come."""
@@ -84,7 +75,8 @@ class DataParallel:
         bucket_bytes: gradients that are sent together, in bytes.
 
     Raises:
-        ValueError: the ranks' models differ in names, shapes or dtypes (which rank, and where).
+        ValueError: the ranks' models differ in names, shapes or dtypes (which rank, and where); a
+            parameter of the optimizer is not the model's.
     """
 
     def __init__(
@@ -97,6 +89,8 @@ class DataParallel:
     ) -> None:
         if bucket_bytes <= 0:
             raise ValueError(f"DataParallel: bucket_bytes must be positive, got {bucket_bytes}")
+        if optimizer is not None:
+            check_same_parameters(model, optimizer)
         self.model = model
         self.optimizer = optimizer
         self.comm = world() if comm is None else comm
@@ -197,6 +191,18 @@ class DataParallel:
         anything, NaN included."""
         weighted = np.array([value * share if share else 0.0])
         return float(self.comm.allreduce(weighted)[0])
+
+
+def check_same_parameters(model: Module, optimizer: Optimizer) -> None:
+    """ValueError if the optimizer has a parameter that no backward pass of the model reaches."""
+    own = {id(parameter) for parameter in model.parameters()}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for i, parameter in enumerate(held):
+        if id(parameter) not in own:
+            raise ValueError(
+                f"DataParallel: parameter {i} of the optimizer is not one of the model's; "
+                "make the optimizer with model.parameters()"
+            )
 
 
 def check_same_model(model: Module, comm: Communicator) -> None:

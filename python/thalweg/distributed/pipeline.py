@@ -21,13 +21,14 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..backend import Array, as_array
+from ..data.loaders import share
 from ..nn import Module, Parameter, Sequential
 from ..optim import Optimizer
 from ..random import default_generator
 from ..tensor import Tensor
 from .channel import Channel
 from .comm import Communicator
-from .data_parallel import broadcast_model, check_same_model, share
+from .data_parallel import broadcast_model, check_same_model
 from .launch import world
 
 Action = tuple[str, int]  # "forward" or "backward", micro-batch
