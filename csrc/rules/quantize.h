@@ -48,12 +48,10 @@ struct DynamicMap {
     power *= decade & 2 ? 100.0F : 1.0F;
     power *= decade & 4 ? 1e4F : 1.0F;
     const float value = power * (0.9F * mantissa - 0.8F);
-    if constexpr (kSigned) {
-      const float magnitude = index == 0 ? 0.0F : value;
-      return code == 0x80 ? 1.0F : code > 0x80 ? -magnitude : magnitude;
-    } else {
-      return code == 255 ? 1.0F : code == 0 ? 0.0F : value;
-    }
+    const float magnitude = index > (kSigned ? 0 : 1) ? value : 0.0F;
+    constexpr std::int32_t kOne = kSigned ? 0x80 : 255;
+    const std::uint32_t sign = kSigned ? std::uint32_t{code} << 24 & 0x80000000 : 0;
+    return code == kOne ? 1.0F : from_bits<float>(to_bits(magnitude) | sign);
   }
 
   // The nearest value's code, for |x| <= 1. Unsigned: only 0 becomes 0, since a second moment that
