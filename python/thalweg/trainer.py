@@ -104,15 +104,15 @@ class Trainer:
             batch_size, drop_last, mode: see DataLoader; batch_size is that of all ranks together.
 
         Returns: the history of all epochs, restored ones included.
-        Errors: ValueError for arguments out of range and for a mini-batch with fewer samples
-            than ranks, before anything is trained.
+        Errors: ValueError for arguments out of range, for ranks whose data or epochs differ, and
+            for a mini-batch with fewer samples than ranks, before anything is trained.
         """
         if not isinstance(epochs, (int, np.integer)):
             raise TypeError(f"fit: epochs must be an integer, got {epochs!r}")
         if epochs < 0:
             raise ValueError(f"fit: epochs must not be negative, got {epochs}")
         loader = self._loader(train, batch_size, drop_last=drop_last, mode=mode, seed=self.seed)
-        self._check_shares(loader)
+        self._check_shares(loader, epochs)
         held_out = None if validation is None else self._held_out(validation, batch_size)
         self.batches, self.last_epoch = len(loader), self.epoch + epochs
         self.stop_requested = False
@@ -271,8 +271,14 @@ class Trainer:
     def _held_out(self, data: Data, batch_size: int) -> DataLoader:
         return self._loader(data, batch_size, shuffle=False)
 
-    def _check_shares(self, loader: DataLoader) -> None:
-        smallest = min(len(index) for index in loader.sampler.batches(0))
+    def _check_shares(self, loader: DataLoader, epochs: int) -> None:
+        """Ranks that disagree on what comes would wait for each other for ever."""
+        sizes = [len(index) for index in loader.sampler.batches(0)]
+        plan = f"{epochs} epochs of {sum(sizes)} samples in {len(sizes)} mini-batches"
+        for rank, other in enumerate(plans := self.comm.allgather(plan)):
+            if other != plans[0]:
+                raise ValueError(f"fit: rank 0 has {plans[0]}, rank {rank} has {other}")
+        smallest = min(sizes)
         if smallest < self.comm.size:
             raise ValueError(
                 f"fit: the smallest mini-batch has {smallest} samples for {self.comm.size} ranks; "

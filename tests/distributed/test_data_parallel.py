@@ -144,6 +144,10 @@ def test_step_needs_an_optimizer():
     ("how", "message"),
     [
         ("models", "ValueError: model differs between ranks: 0 has weight float32[2, 3], 1 has"),
+        (
+            "data",
+            "ValueError: fit: rank 0 has 1 epochs of 20 samples in 3 mini-batches, rank 1 has",
+        ),
         ("backward twice", "RuntimeError: DataParallel.backward: the gradients of the last"),
     ],
 )
