@@ -258,3 +258,11 @@ def test_threads_run_backward_at_the_same_time() -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [2.0 * k for k in range(8)]
+
+
+def test_leaves_do_not_share_the_memory_of_their_gradients() -> None:
+    a, b = tw.ones(3, requires_grad=True), tw.ones(3, requires_grad=True)
+    ((a + b) * 2).sum().backward()
+    assert a.grad is not None and b.grad is not None
+    a.grad.zero_()
+    assert b.grad.tolist() == [2, 2, 2]

@@ -495,3 +495,12 @@ def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the history is empty"):
         learning_curves(History(), tmp_path / "curves.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_beyond_the_restored_one_pushes_no_newer_one_out(tmp_path: Path) -> None:
+    beyond = tmp_path / "checkpoint-000009.safetensors"
+    beyond.write_bytes(b"damaged")
+    run = trainer(Checkpoint(tmp_path, keep=1))
+    run.epoch = 1
+    run.fit(TRAIN, epochs=1)
+    assert checkpoints(tmp_path) == [beyond, tmp_path / "checkpoint-000002.safetensors"]
