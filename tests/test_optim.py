@@ -377,7 +377,7 @@ def test_tensors_bring_their_gradients_and_may_move() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["rules", "sgd", "sign", "layerwise", "grad_scaler", "lr_scheduler", "measured"]
+    "module", ["rules", "sgd", "sign", "layerwise", "lr_scheduler", "measured"]
 )
 def test_examples_in_docstrings(module: str) -> None:
     result = doctest.testmod(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from optim_table import (
     every_dtype,
     every_variant,
 )
+from thalweg import optim
 from thalweg.optim import SGD, Adam, GradScaler
 
 SHAPES = [(5, 3), (0,), (9000,)]
@@ -146,6 +148,11 @@ def test_update_needs_a_step() -> None:
         GradScaler().update()
     with pytest.raises(ValueError, match=r"backoff_factor must be in \(0, 1\)"):
         GradScaler(backoff_factor=2.0)
+
+
+def test_example_in_the_docstring() -> None:
+    result = doctest.testmod(optim.grad_scaler, extraglobs={"np": np, "tw": tw})
+    assert (result.attempted, result.failed) == (4, 0)
 
 
 @pytest.mark.torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,38 @@ def test_state_dict_continues_bit_for_bit(
         for optimizer in (opt, other):
             optimizer.step(drawn(SHAPES, np.dtype(dtype), t))
     assert_same_bits(moved, params)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_states_go_through_a_file_exactly(tmp_path: Path, dtype: str) -> None:
+    params = [p.astype(dtype) for p in drawn(SHAPES, np.float32, 0)]
+    opt = Adam(params, state_dtype="int8")
+    opt.step(drawn(SHAPES, np.dtype(dtype), 1))
+    tw.save(tmp_path / "state", optimizer=opt)
+    other = Adam(copy.deepcopy(params), state_dtype="int8")
+    tw.load(tmp_path / "state", optimizer=other)
+    np.testing.assert_equal(other.state_dict()["state"], opt.state_dict()["state"])
+
+
+def test_arrays_of_8_bit_states_are_checked() -> None:
+    def add(codes: Array, absmax: Array) -> None:
+        param, steps = np.ones(300, np.float32), np.array([[0.0, 1, 1, 1]])
+        native = _core.FusedOptimizer()
+        native.add_group("lion", [param], [[codes]], steps, None, None, None, [[absmax]])
+
+    codes, absmax = np.zeros(300, np.uint8), np.zeros(2, np.float32)
+    add(codes, absmax)
+    memory = np.zeros(512, np.uint8)
+    for bad, error, message in (
+        ((codes.astype(np.float32), absmax), TypeError, r"exp_avg\[0\] must be uint8 with float32"),
+        ((codes, absmax.astype(np.float64)), TypeError, r"exp_avg\[0\] must be uint8 with float32"),
+        ((codes[:299], absmax), ValueError, "shape"),
+        ((codes, absmax[:1]), ValueError, r"absmax of exp_avg\[0\] must have shape \(2,\)"),
+        ((np.zeros(600, np.uint8)[::2], absmax), ValueError, "must be C-contiguous"),
+        ((memory[:300], memory[256:264].view(np.float32)), ValueError, "share memory"),
+    ):
+        with pytest.raises(error, match=message):
+            add(*bad)
 
 
 def test_states_take_two_bytes_of_adam() -> None:
