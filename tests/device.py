@@ -104,11 +104,27 @@ def on_the_cpu() -> Iterator[None]:
         _core.emulate_cuda(_table)
 
 
+# What optimizers refuse on a GPU so far, by words in the names of tests.
+REFUSED = ("nonfinite", "grad_scaler", "int8", "eight_bit")
+
+
+def about_the_cpu(item: pytest.Item) -> bool:
+    """Threads and instruction sets are nothing to a GPU: one of the latter is enough."""
+    parameters = (
+        item.callspec.params
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else {}
+    )
+    if "threads" in item.name or any(word in item.name for word in REFUSED):
+        return True
+    return bool(parameters.get("isa", _core.isa()) != _core.isa())
+
+
 def mark(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests of the modules above; they are skipped, with that reason, without a table."""
     skip = pytest.mark.skip(reason="no CUDA table: run `make cuda-emulated`")
     for item in items:
-        if item.path.stem in MODULES:
+        if item.path.stem in MODULES and not about_the_cpu(item):
             item.add_marker(pytest.mark.gpu)
             if _table is None and (wanted(config) or item.path.stem.startswith("test_cuda")):
                 item.add_marker(skip)
