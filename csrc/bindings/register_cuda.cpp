@@ -7,7 +7,8 @@ namespace {
 const cuda::Table* table_of(const py::capsule& capsule) {
   const auto* table = capsule.get_pointer<const cuda::Table>();
   if (std::string_view(capsule.name()) != cuda::kTableCapsule || table->size != sizeof(cuda::Table))
-    fail<DeviceError>("install_cuda: the CUDA half was not built from the same sources as _core; rebuild both");
+    fail<DeviceError>(
+        "install_cuda: the CUDA half was not built from the same sources as _core; rebuild both");
   return table;
 }
 
@@ -15,8 +16,7 @@ const cuda::Table* table_of(const py::capsule& capsule) {
 
 void register_cuda(py::module_& m) {
   m.def("has_cuda", &has_table);
-  m.def(
-      "install_cuda", [](const py::capsule& table) { install_table(table_of(table)); }, py::arg("table"));
+  m.def("install_cuda", [](const py::capsule& table) { install_table(table_of(table)); }, py::arg("table"));
   m.def(
       "emulate_cuda",
       [](const py::object& table) {
