@@ -97,7 +97,7 @@ $(VENV)/installed-test: $(BIN)/python $(SOURCES)
 	@touch $@ $(VENV)/installed-demo
 
 $(VENV)/installed-dev: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet ruff==0.17.5 mypy==2.4.1 clang-format==23.1.5 numpy pytest hypothesis safetensors
+	$(BIN)/python -m pip install --quiet ruff==0.17.5 mypy==2.4.1 clang-format==23.1.5 numpy pytest hypothesis safetensors mpi4py
 	@touch $@
 
 $(VENV)/installed-cuda: $(VENV)/installed-test

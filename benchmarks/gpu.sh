@@ -2,8 +2,8 @@
 # Everything on a machine with a GPU, CUDA 13, and Python with torch, CuPy, pybind11, scikit-build-core,
 # CMake, ninja and pytest, without a network: gpu.sh [build|test|sanitize|bench|all]
 #
-# Each phase stays under nine minutes and leaves a mark in $OUT, so that a second call goes on where the
-# first one stopped; remove the mark to repeat a phase. Results: $OUT/gpu.json, $OUT/*.log
+# Each phase stays under nine minutes and leaves a mark in build/gpu, so that a second call goes on where
+# the first one stopped; remove the mark to repeat a phase. Results: $OUT/gpu.json, $OUT/*.log
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-build/gpu}
@@ -11,15 +11,16 @@ PYTHON=${PYTHON:-python3}
 export PATH=$PATH:/usr/local/cuda/bin PYTHONUNBUFFERED=1
 SITE=$PWD/build/gpu-site
 export PYTHONPATH=$SITE${PYTHONPATH:+:$PYTHONPATH}
-mkdir -p "$OUT"
+MARKS=build/gpu
+mkdir -p "$OUT" "$MARKS"
 
 phase() {  # phase NAME COMMAND…: once, within nine minutes
   local name=$1
   shift
-  if [ -e "$OUT/$name.done" ] && [ "$name" != build -o -d "$SITE" ]; then echo "== $name: done before"; return; fi
+  if [ -e "$MARKS/$name.done" ] && [ "$name" != build -o -d "$SITE" ]; then echo "== $name: done before"; return; fi
   echo "== $name"
   timeout 540 "$@" 2>&1 | tee "$OUT/$name.log"
-  touch "$OUT/$name.done"
+  touch "$MARKS/$name.done"
 }
 
 build() {
