@@ -96,7 +96,7 @@ $(VENV)/installed-test: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[test]'
 	@touch $@ $(VENV)/installed-demo
 
-$(VENV)/installed-dev: $(BIN)/python pyproject.toml
+$(VENV)/installed-dev: $(BIN)/python pyproject.toml Makefile
 	$(BIN)/python -m pip install --quiet ruff==0.17.5 mypy==2.4.1 clang-format==23.1.5 numpy pytest hypothesis safetensors mpi4py
 	@touch $@
 
