@@ -198,6 +198,15 @@ def test_agrees_with_torch(dtype: str) -> None:
         np.testing.assert_array_equal(_core.min(x, axes), t.amin(axes).numpy())
 
 
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_an_axis_may_be_a_numpy_integer(name: str) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    for axis in (np.int64(1), np.uint8(0), (np.int32(0), np.int64(-1))):
+        plain = tuple(map(int, axis)) if isinstance(axis, tuple) else int(axis)
+        reduction = getattr(_core, name)
+        np.testing.assert_array_equal(reduction(x, axis), reduction(x, plain))
+
+
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: _core.sum([1.0]), TypeError, "sum: x must be an array, got list"),
     (lambda: _core.sum(np.arange(3)), TypeError, "sum: x must be float32 or float64, got int64"),

@@ -241,7 +241,7 @@ std::vector<int> normalize_axes(py::handle axes, int rank, Argument argument) {
   std::vector<int> result;
   if (axes.is_none()) {
     for (int i = 0; i < rank; ++i) result.push_back(i);
-  } else if (PyLong_Check(axes.ptr())) {
+  } else if (PyIndex_Check(axes.ptr())) {
     result.push_back(normalize_axis(py::cast<std::int64_t>(axes), rank, argument));
   } else if (py::isinstance<py::sequence>(axes)) {
     for (py::handle axis : axes)

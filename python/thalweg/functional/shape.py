@@ -79,7 +79,7 @@ def reduced_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """`shape` with 1 for every axis in `axis`."""
     if axis is None:
         return (1,) * len(shape)
-    axes = {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}
+    axes = {a % len(shape) for a in ([axis] if isinstance(axis, (int, np.integer)) else axis)}
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
