@@ -90,6 +90,10 @@ SHAPES = [
     *((15, 33, k) for k in [*TILES, 191, 192, 193, 383, 384, 385, 576, 577, 767, 768, 769]),
     (3, 3071, 5), (3, 3073, 5), (57, 3073, 100), (57, 700, 385), (85, 800, 384), (200, 100, 500),
     (400, 2, 30), (2, 400, 30), (1, 500, 400), (500, 1, 400), (1, 1, 1000), (300, 300, 1),
+    # Strips of up to 8 rows, and products cut along K: inner products by lanes, others by blocks.
+    *((m, n, 40) for m in [1, 2, 3, 8, 9] for n in [15, 16, 17, 33]),
+    *((1, 1, k) for k in [1535, 1537, 3072, 6143, 6144, 6145, 20000]),
+    (4, 3, 6145), (100, 4, 400), (9, 64, 1000), (30, 128, 769), (30, 129, 769), (2, 33, 1000),
 ]  # fmt: skip
 
 
@@ -110,7 +114,7 @@ def test_products_are_exact_around_every_boundary(
 @pytest.mark.parametrize("layout_a", LAYOUTS)
 def test_layouts_do_not_change_a_bit(layout_a: str, layout_b: str, dtype: DType) -> None:
     rng = np.random.default_rng(1)
-    for m, n, k in [(70, 90, 50), (60, 720, 400), (5, 3, 17)]:
+    for m, n, k in [(70, 90, 50), (60, 720, 400), (5, 3, 17), (1, 1, 5000), (300, 3, 400)]:
         a = rng.standard_normal((m, k)).astype(dtype)
         b = rng.standard_normal((k, n)).astype(dtype)
         assert_same_bits(
@@ -198,7 +202,10 @@ def test_blocks_of_k_are_added_in_order(dtype: DType) -> None:
 
 # --- promises ---------------------------------------------------------------------------------
 
-PROMISED = [(3, 5, 7), (64, 64, 64), (100, 10, 784), (130, 700, 400), (1, 300, 500), (300, 1, 500)]
+PROMISED = [
+    (3, 5, 7), (64, 64, 64), (100, 10, 784), (130, 700, 400), (1, 300, 500), (300, 1, 500),
+    (1, 1, 20000), (4, 3, 9000), (500, 4, 500), (40, 40, 3000),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -215,6 +222,18 @@ def test_threads_do_not_change_a_bit(shape: tuple[int, int, int], dtype: DType) 
     for batch, single in results[1:]:
         assert_same_bits(batch, results[0][0])
         assert_same_bits(single, results[0][1])
+
+
+def test_a_long_sum_is_added_window_by_window() -> None:
+    rng = np.random.default_rng(13)
+    a = rng.standard_normal((90, 36000)).astype(np.float32)
+    b = rng.standard_normal((36000, 128)).astype(np.float32)
+    out = rng.standard_normal((2, 90, 128)).astype(np.float32)
+    out[1] = out[0]
+    for threads in (1, 2):
+        _core.set_num_threads(threads)
+        _core.matmul(a, b, out=out[threads - 1], accumulate=True)
+    assert_same_bits(out[0], out[1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -310,7 +329,7 @@ def test_out_has_the_shape_of_the_result(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(5, 9, 30), (70, 100, 64), (15, 33, 384)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 9, 30), (70, 100, 64), (15, 33, 384), (300, 4, 60)], ids=str)
 def test_accumulating_equals_adding_the_product(
     isa: str, shape: tuple[int, int, int], dtype: DType
 ) -> None:
@@ -332,8 +351,10 @@ def test_epilogues_equal_the_separate_operations(
 ) -> None:
     rng = np.random.default_rng(12)
     separate = getattr(_core, activation) if activation else _core.copy
-    for m, n, k in [(3, 5, 7), (40, 70, 30), (61, 130, 900)]:
-        a = rng.standard_normal((2, m, k)).astype(dtype)
+    for batch, m, n, k in [
+        (2, 3, 5, 7), (2, 40, 70, 30), (2, 61, 130, 900), (1, 3, 5, 3000), (1, 1, 1, 2000),
+    ]:  # fmt: skip
+        a = rng.standard_normal((batch, m, k)).astype(dtype)
         b = rng.standard_normal((k, n)).astype(dtype)
         bias = rng.standard_normal(n).astype(dtype)
         product = _core.matmul(a, b)

@@ -163,7 +163,7 @@ from thalweg import _core
 _core.use_isa(sys.argv[1])
 extents = [1, 2, 5, 7, 13, 15, 31, 33, 65]
 shapes = list(itertools.product(extents, extents, [1, 3, 17]))
-shapes += [(60, 700, 390), (3, 2, 800), (1, 300, 1)]
+shapes += [(60, 700, 390), (3, 2, 800), (1, 300, 1), (1, 1, 7000), (9, 64, 1000), (30, 4, 50)]
 for dtype, at_end in itertools.product([np.float32, np.float64], [True, False]):
     for m, n, k in shapes:
         out = guarded((m, n), dtype, at_end=at_end)

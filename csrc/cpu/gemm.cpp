@@ -22,6 +22,9 @@ constexpr std::int64_t kDirectBytes = 1 << 20;   // of B, larger ones are packed
 constexpr std::int64_t kAliasBytes = 2048;       // rows this far apart share few sets of L1
 constexpr std::int64_t kApartBytes = 128 << 10;  // of a block of B, for one thread
 constexpr double kTaskFlops = 3e5;               // a few microseconds
+constexpr std::int64_t kNarrow = 4;              // columns that are better taken as rows
+constexpr std::int64_t kWindow = 1 << 20;        // elements that wait to be added
+constexpr std::int64_t kSplitPanels = 4;         // fewer columns than that many panels: K gives the tasks
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
@@ -50,6 +53,9 @@ struct Blocking {
   std::int64_t depth, depths;      // K elements in a block, and blocks
   bool pack_a, pack_b, scatter_c;  // which operands cannot be used where they lie
   bool apart;                      // each thread packs its own columns of B
+  bool strip;                      // few rows on a B that is contiguous along K
+  bool inner;                      // one element, both operands contiguous
+  bool split;                      // tasks are blocks of K, for there are few of anything else
 };
 
 // Slot of a thread: packed A, then one tile of C.
@@ -68,6 +74,7 @@ class Gemm {
   void run() {
     thread_local GemmWorkspace workspace;
     workspace_ = &workspace;
+    if (blocking_.split) return run_split();
     const std::int64_t column_blocks = ceil_div(problem_.n, blocking_.columns);
     const std::int64_t batches = problem_.batches();
     const double flops = 2.0 * static_cast<double>(std::max<std::int64_t>(problem_.m, 8)) *
@@ -75,7 +82,7 @@ class Gemm {
                          static_cast<double>(std::max<std::int64_t>(problem_.k, 1));
     const bool apart =
         blocking_.apart || (batches > 1 && (batches >= 4 * num_threads() || flops < 8 * kTaskFlops));
-    reserve(apart);
+    reserve(apart, 0);
     T* const shared = reinterpret_cast<T*>(workspace.shared());
     bias_ = gather_bias(shared);
     if (!apart) {
@@ -94,6 +101,65 @@ class Gemm {
   }
 
  private:
+  // Blocks of K side by side, each into its own matrix of sums; those are added in order. A window of
+  // blocks at a time: K may be long.
+  void run_split() {
+    const std::int64_t size = problem_.m * problem_.n, blocks = blocking_.depths;
+    const std::int64_t window = std::clamp<std::int64_t>(kWindow / size, 1, blocks);
+    reserve(true, size * (1 + window));
+    T* const total = reinterpret_cast<T*>(workspace_->shared()) + bias_elements();
+    bias_ = gather_bias(reinterpret_cast<T*>(workspace_->shared()));
+    const Product<T> p = product(0);
+    for (std::int64_t i = 0; p.accumulate && i < size; ++i) total[i] = *p.c.at(i / p.n, i % p.n);
+    for (std::int64_t first = 0; first < blocks; first += window) {
+      const std::int64_t count = std::min(window, blocks - first);
+      multiply_apart(p, first, count, total + size);
+      add_blocks(total, size, count, p.accumulate || first > 0);
+    }
+    if (p.bias || p.activation != Activation::identity)
+      kernels_.finish(total, p.n, static_cast<int>(p.m), static_cast<int>(p.n), p.bias, p.activation);
+    for (std::int64_t i = 0; i < size; ++i) *p.c.at(i / p.n, i % p.n) = total[i];
+  }
+
+  // Blocks first … first + count of K into `sums`, one matrix after the other.
+  void multiply_apart(const Product<T>& p, std::int64_t first, std::int64_t count, T* sums) const {
+    const std::int64_t size = p.m * p.n, depth = blocking_.depth;
+    const double flops = 2.0 * static_cast<double>(std::max<std::int64_t>(size, 8) * depth);
+    const auto worthwhile = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
+    const std::int64_t lanes = blocking_.inner ? kernels_.vector : 1;  // each one does a block
+    parallel_for(count, round_up(worthwhile, lanes), [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t k = (first + begin) * depth, length = std::min(p.k - k, (end - begin) * depth);
+      if (blocking_.inner)
+        return kernels_.inner_blocks(p.a.at(0, k), p.b.at(k, 0), length, depth, end - begin, sums + begin);
+      const GemmWorkspace::Slot slot(*workspace_);
+      const Scratch<T> scratch = scratch_of(slot);
+      for (std::int64_t i = begin; i < end; ++i)
+        multiply_blocks(block_of(p, first + i, sums + i * size), 0, p.n, 0, 1, scratch.tile + tile_elements(),
+                        &scratch);
+    });
+  }
+
+  // total = (accumulate ? total : 0) + the matrices behind it, in order.
+  static void add_blocks(T* total, std::int64_t size, std::int64_t count, bool accumulate) {
+    if (!accumulate) std::copy_n(total + size, size, total);
+    for (std::int64_t block = accumulate ? 1 : 2; block <= count; ++block) {
+      const T* const sums = total + block * size;
+      for (std::int64_t i = 0; i < size; ++i) total[i] += sums[i];
+    }
+  }
+
+  // One block of K as a product of its own.
+  Product<T> block_of(const Product<T>& p, std::int64_t block, T* sums) const {
+    const std::int64_t k = block * blocking_.depth;
+    Product<T> part = p;
+    part.k = std::min(blocking_.depth, p.k - k);
+    part.a.data = p.a.at(0, k);
+    part.b.data = p.b.at(k, 0);
+    part.c = {sums, p.n, 1};
+    part.accumulate = false;
+    return part;
+  }
+
   Blocking choose_blocking() const {
     const GemmProblem& p = problem_;
     Blocking blocking{};
@@ -107,14 +173,20 @@ class Gemm {
     // Measured on Zen 4, 64 … 2048: reading in place wins unless rows of A fall into the same sets of
     // L1 again and again, or B is too large to stay in L2 and is read often.
     blocking.pack_a = p.a.row != 0 && p.a.row * item % kAliasBytes == 0 && p.n > 2 * width;
+    blocking.strip = p.m <= kernels_.strip_rows && p.b.row == 1 && p.b.col != 1;
     blocking.pack_b = p.b.col != 1 || (p.m > 4 * height && p.n * blocking.depth * item > kDirectBytes);
     // B that is used but a few times stays in L2 between packing and use.
-    blocking.apart = p.b.col != 1 && p.m <= 4 * height;
+    blocking.apart = p.b.col != 1 && p.m <= 4 * height && !blocking.strip;
     if (blocking.apart) {
       const std::int64_t panels = kApartBytes / (item * width * std::max<std::int64_t>(1, blocking.depth));
       blocking.columns = std::min(blocking.columns, width * std::max<std::int64_t>(1, panels));
     }
+    blocking.pack_b = blocking.pack_b && !blocking.strip;
     blocking.scatter_c = p.c.col != 1;
+    blocking.inner = p.m == 1 && p.n == 1 && p.a.col == 1 && p.b.row == 1;
+    // The bits are the same: a single thread had better keep its sums in C.
+    blocking.split = (blocking.inner || num_threads() > 1) && blocking.depths > 1 && p.batches() == 1 &&
+                     p.m <= blocking.rows && p.n <= std::min(kSplitPanels * width, blocking.columns);
     return blocking;
   }
 
@@ -133,9 +205,9 @@ class Gemm {
     return copy;
   }
 
-  void reserve(bool by_batch) {
+  void reserve(bool by_batch, std::int64_t sums) {
     const auto bytes = [](std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(T); };
-    workspace_->reserve(bytes(bias_elements() + (by_batch ? 0 : b_elements())),
+    workspace_->reserve(bytes(bias_elements() + sums + (by_batch ? 0 : b_elements())),
                         bytes(a_elements() + tile_elements() + (by_batch ? b_elements() : 0)), num_threads());
   }
 
@@ -169,13 +241,17 @@ class Gemm {
   void multiply(const Product<T>& p, std::int64_t column_block, T* packed_b,
                 const Scratch<T>* scratch) const {
     const std::int64_t column = column_block * blocking_.columns;
+    const std::int64_t columns = std::min(blocking_.columns, p.n - column);
+    if (!blocking_.pack_a && !blocking_.pack_b && p.m <= blocking_.rows)
+      return multiply_blocks(p, column, columns, 0, blocking_.depths, packed_b, scratch);
     for (std::int64_t block = 0; block < blocking_.depths; ++block)
-      multiply_block(p, column, std::min(blocking_.columns, p.n - column), block, packed_b, scratch);
+      multiply_blocks(p, column, columns, block, block + 1, packed_b, scratch);
   }
 
-  void multiply_block(const Product<T>& p, std::int64_t column, std::int64_t columns, std::int64_t block,
-                      T* packed_b, const Scratch<T>* scratch) const {
-    const std::int64_t k = block * blocking_.depth, depth = std::min(blocking_.depth, p.k - k);
+  // Blocks block … end of K: one, if an operand is packed.
+  void multiply_blocks(const Product<T>& p, std::int64_t column, std::int64_t columns, std::int64_t block,
+                       std::int64_t end_block, T* packed_b, const Scratch<T>* scratch) const {
+    const std::int64_t k = block * blocking_.depth, depth = std::min(end_block * blocking_.depth, p.k) - k;
     const std::int64_t width = kernels_.tile_columns, panels = ceil_div(columns, width);
     if (blocking_.pack_b)
       parallel_for(panels, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, depth * width)),
@@ -194,7 +270,8 @@ class Gemm {
         const std::int64_t first = task % groups * group, count = std::min(group, columns - first);
         if (blocking_.pack_a && (task == begin || first == 0))
           kernels_.pack_a(own.a, p.a.at(row, k), p.a.row, p.a.col, rows, depth);
-        multiply_rows(p, row, rows, column + first, count, block, packed_b + first * depth, own);
+        multiply_rows(p, row, rows, column + first, count, block, end_block,
+                      blocking_.pack_b ? packed_b + first * depth : nullptr, own);
       }
     });
   }
@@ -202,37 +279,47 @@ class Gemm {
   // Columns of one task: as few as give each thread some tasks, as many as make a task worthwhile.
   std::int64_t group_columns(std::int64_t row_blocks, std::int64_t columns, std::int64_t depth) const {
     const std::int64_t width = kernels_.tile_columns, panels = ceil_div(columns, width);
-    const double flops = 2.0 * static_cast<double>(std::min(problem_.m, blocking_.rows)) *
+    const double flops = 2.0 * static_cast<double>(std::clamp<std::int64_t>(problem_.m, 8, blocking_.rows)) *
                          static_cast<double>(width) * static_cast<double>(std::max<std::int64_t>(depth, 1));
     const auto worthwhile = static_cast<std::int64_t>(std::ceil(kTaskFlops / flops));
     const std::int64_t fair = ceil_div(panels * row_blocks, 4 * num_threads());
     return width * std::clamp<std::int64_t>(std::max(fair, worthwhile), 1, panels);
   }
 
-  // C[row : row + rows, column : column + columns] from one block of K.
+  // C[row : row + rows, column : column + columns] from blocks block … end of K.
   void multiply_rows(const Product<T>& p, std::int64_t row, std::int64_t rows, std::int64_t column,
-                     std::int64_t columns, std::int64_t block, const T* packed_b,
+                     std::int64_t columns, std::int64_t block, std::int64_t end_block, const T* packed_b,
                      const Scratch<T>& scratch) const {
-    const std::int64_t k = block * blocking_.depth, depth = std::min(blocking_.depth, p.k - k);
-    const std::int64_t height = kernels_.tile_rows, panel = kernels_.tile_columns;
-    const std::int64_t width = blocking_.pack_b ? panel : kernels_.widest[std::min(rows, height) - 1];
-    const bool last = block == blocking_.depths - 1;
-    GemmTile<T> tile;
-    tile.k = depth;
-    tile.accumulate = p.accumulate || block > 0;
-    for (std::int64_t j = 0; j < columns; j += width) {
-      tile.columns = static_cast<int>(std::min(width, columns - j));
-      tile.b = blocking_.pack_b ? packed_b + j * depth : p.b.at(k, column + j);
-      tile.b_row = blocking_.pack_b ? panel : p.b.row;
-      for (std::int64_t i = 0; i < rows; i += height) {
-        const int tile_rows = static_cast<int>(std::min(height, rows - i));
-        tile.a = blocking_.pack_a ? scratch.a + i * depth : p.a.at(row + i, k);
-        tile.a_row = blocking_.pack_a ? 1 : p.a.row;
-        tile.a_col = blocking_.pack_a ? height : p.a.col;
-        const Operand<T> c{p.c.at(row + i, column + j), p.c.row, p.c.col};
-        const T* bias = p.bias ? p.bias + column + j : nullptr;
-        run_tile(tile, tile_rows, c, last, bias, p.activation, scratch.tile);
+    const std::int64_t panel = kernels_.tile_columns, height = kernels_.tile_rows;
+    const std::int64_t width =
+        blocking_.pack_b || blocking_.strip ? panel : kernels_.widest[std::min(rows, height) - 1];
+    for (std::int64_t at = block; at < end_block; ++at)
+      for (std::int64_t j = 0; j < columns; j += width) {
+        const std::int64_t k = at * blocking_.depth;
+        GemmTile<T> tile;
+        tile.k = std::min(blocking_.depth, p.k - k);
+        tile.accumulate = p.accumulate || at > 0;
+        tile.columns = static_cast<int>(std::min(width, columns - j));
+        tile.b = blocking_.pack_b ? packed_b + j * tile.k : p.b.at(k, column + j);
+        tile.b_row = blocking_.pack_b ? panel : p.b.row;
+        tile.b_col = p.b.col;
+        multiply_column(p, row, rows, column + j, at, tile, scratch);
       }
+  }
+
+  // The tiles of one panel of B.
+  void multiply_column(const Product<T>& p, std::int64_t row, std::int64_t rows, std::int64_t column,
+                       std::int64_t block, GemmTile<T>& tile, const Scratch<T>& scratch) const {
+    const std::int64_t k = block * blocking_.depth, height = kernels_.tile_rows;
+    const bool last = block == blocking_.depths - 1;
+    for (std::int64_t i = 0; i < rows; i += height) {
+      const int tile_rows = static_cast<int>(std::min(height, rows - i));
+      tile.a = blocking_.pack_a ? scratch.a + i * tile.k : p.a.at(row + i, k);
+      tile.a_row = blocking_.pack_a ? 1 : p.a.row;
+      tile.a_col = blocking_.pack_a ? height : p.a.col;
+      const Operand<T> c{p.c.at(row + i, column), p.c.row, p.c.col};
+      const T* bias = p.bias ? p.bias + column : nullptr;
+      run_tile(tile, tile_rows, c, last, bias, p.activation, scratch.tile);
     }
   }
 
@@ -243,7 +330,9 @@ class Gemm {
     if (blocking_.scatter_c && tile.accumulate)
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < tile.columns; ++j) tile.c[i * tile.c_row + j] = *c.at(i, j);
-    kernels_.tile(rows, tile.columns, tile.a_row == 1)(tile);
+    const auto multiply =
+        blocking_.strip ? kernels_.strips[rows - 1] : kernels_.tile(rows, tile.columns, tile.a_row == 1);
+    multiply(tile);
     if (last && (bias || activation != Activation::identity))
       kernels_.finish(tile.c, tile.c_row, rows, tile.columns, bias, activation);
     if (blocking_.scatter_c)
@@ -262,13 +351,18 @@ class Gemm {
 
 namespace {
 
-// The product as a row: C' = B' A'. A column would leave all but one lane of a vector idle.
-GemmProblem transposed_column(const GemmProblem& p) {
+// C' = B' A'. Few columns would leave most lanes of a vector idle: as rows they take a row or a strip.
+bool better_transposed(const GemmProblem& p) {
+  if (p.m <= p.n) return false;
+  return p.n == 1 || (p.n <= kNarrow && p.a.col == 1 && !p.bias);
+}
+
+GemmProblem transposed(const GemmProblem& p) {
   GemmProblem row = p;
   std::swap(row.m, row.n);
   std::swap(row.a, row.b);
   for (GemmProblem::Operand* operand : {&row.a, &row.b, &row.c}) std::swap(operand->row, operand->col);
-  row.bias_stride = 0;
+  row.bias_stride = 0;  // of the only column
   return row;
 }
 
@@ -276,7 +370,7 @@ GemmProblem transposed_column(const GemmProblem& p) {
 
 void gemm(const GemmProblem& problem) {
   if (problem.m == 0 || problem.n == 0 || problem.batches() == 0) return;
-  const GemmProblem p = problem.n == 1 && problem.m > 1 ? transposed_column(problem) : problem;
+  const GemmProblem p = better_transposed(problem) ? transposed(problem) : problem;
   with_float_type(p.dtype, [&]<class T>(T) { Gemm<T>(p).run(); });
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_strip.h"
 #include "cpu/kernels/gemm_vector.h"
 #include "cpu/kernels/table.h"
 #include "rules/elementwise.h"
@@ -21,6 +22,7 @@ constexpr int kTileRows = 6;  // 12 + 2 + 1 of 16
 constexpr int kTileRows = 4;  // 8 + 2 + 1 and a product of 16
 #endif
 constexpr int kTileVectors = 2;
+constexpr int kStripRows = kVectorBytes == 64 ? 8 : 4;  // beside a square of B in the registers
 
 template <class T, int kVectors, bool kPartial>
 struct Row {
@@ -116,6 +118,14 @@ constexpr auto kTiles = make_tiles<T>(std::make_index_sequence<kTileRows * GemmF
 template <class T>
 constexpr auto kWidest = make_widest<T>(std::make_index_sequence<kTileRows>{});
 
+template <class T, std::size_t... kIndex>
+constexpr auto make_strips(std::index_sequence<kIndex...>) {
+  return std::array<typename GemmFamily<T>::TileFunction, kStripRows>{
+      strip<T, static_cast<int>(kIndex) + 1>...};
+}
+template <class T>
+constexpr auto kStrips = make_strips<T>(std::make_index_sequence<kStripRows>{});
+
 template <class T>
 void finish(T* c, std::int64_t c_row, int rows, int columns, const T* bias, Activation activation) {
   for (int i = 0; bias && i < rows; ++i)
@@ -136,6 +146,9 @@ void fill_family(GemmFamily<T>& family) {
   family.vector = kWidth<T>;
   family.tiles = kTiles<T>.data();
   family.widest = kWidest<T>.data();
+  family.strips = kStrips<T>.data();
+  family.strip_rows = kStripRows;
+  family.inner_blocks = inner_blocks<T>;
   family.pack_a = pack<T, kTileRows>;
   family.pack_b = pack<T, kTileVectors * kWidth<T>>;
   family.finish = finish<T>;

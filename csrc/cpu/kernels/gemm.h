@@ -21,6 +21,7 @@ struct GemmTile {
   std::int64_t a_row, a_col;
   const T* b;
   std::int64_t b_row;
+  std::int64_t b_col;  // of strips alone: tiles take 1
   T* c;
   std::int64_t c_row;
   std::int64_t k;
@@ -42,6 +43,15 @@ struct GemmFamily {
   TileFunction tile(int rows, int columns, bool unit_row) const {
     return tiles[((rows - 1) * kMaxVectors + (columns - 1) / vector) * 2 + unit_row];
   }
+
+  // Tiles of up to tile_columns on a B that is contiguous along K, by rows - 1.
+  const TileFunction* strips = nullptr;
+  int strip_rows = 0;
+
+  // sums[i] = the inner product of x and y over block i, for `count` blocks of `depth` elements; the
+  // last one ends at `length`.
+  void (*inner_blocks)(const T* x, const T* y, std::int64_t length, std::int64_t depth, std::int64_t count,
+                       T* sums) = nullptr;
 
   // Copies src[i * row + k * col], i < rows, k < depth, into panels of tile_rows (A) or tile_columns
   // (B) rows, each one stored k by k. What lies beyond `rows` in the last panel is undefined.

@@ -23,10 +23,10 @@ THALWEG_RULE Vector<T> shuffle(Vector<T> a, Vector<T> b, Index index, std::integ
 #endif
 }
 
-// rows[i][j] <-> rows[j][i]: the blocks beside the diagonal change places, of size 1, 2, 4, …
-template <class T, int kBlock = 1>
+// rows[i][j] <-> rows[j][i]: the blocks beside the diagonal change places, of size 1, 2, 4, … < kEnd.
+template <class T, int kBlock = 1, int kEnd = kWidth<T>>
 THALWEG_RULE void transpose(Vector<T>* rows) {
-  if constexpr (kBlock < kWidth<T>) {
+  if constexpr (kBlock < kEnd) {
     constexpr auto lanes = std::make_integer_sequence<int, kWidth<T>>{};
 #pragma GCC unroll 16
     for (int i = 0; i < kWidth<T>; ++i) {
@@ -37,7 +37,7 @@ THALWEG_RULE void transpose(Vector<T>* rows) {
       rows[i + kBlock] =
           shuffle<T>(a, b, [](int l) constexpr { return l & kBlock ? l + kWidth<T> : l + kBlock; }, lanes);
     }
-    transpose<T, 2 * kBlock>(rows);
+    transpose<T, 2 * kBlock, kEnd>(rows);
   }
 }
 

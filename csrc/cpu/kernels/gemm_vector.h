@@ -36,6 +36,21 @@ THALWEG_RULE Vector<T> load(const T* p) {
   return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p);
 }
 
+// The lower half of the result lies at p, the upper one at q.
+template <class T>
+THALWEG_RULE Vector<T> load_halves(const T* p, const T* q) {
+#if defined(__AVX512F__)
+  // The form without a mask makes GCC 12 warn of an undefined operand; both are the same instruction.
+  return (Vector<T>)_mm512_maskz_insertf64x4(0xff, _mm512_castpd256_pd512(_mm256_loadu_pd((const double*)p)),
+                                             _mm256_loadu_pd((const double*)q), 1);
+#elif defined(__AVX2__)
+  return (Vector<T>)_mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd((const double*)p)),
+                                         _mm_loadu_pd((const double*)q), 1);
+#else
+  return (Vector<T>)_mm_loadh_pd(_mm_load_sd((const double*)p), (const double*)q);
+#endif
+}
+
 template <class T>
 THALWEG_RULE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v;
