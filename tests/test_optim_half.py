@@ -121,6 +121,30 @@ def test_averages_are_float32_and_swapped_in_and_out(dtype: Any) -> None:
 
 @every_half
 @every_variant
+def test_copies_are_the_rounded_parameters(row: Row, options: Options, dtype: Any) -> None:
+    params, expected = drawn(SHAPES, np.float32, 0), drawn(SHAPES, np.float32, 0)
+    opt, plain = row.make(params, **options, copy_dtype=dtype.name), row.make(expected, **options)
+    assert_same_bits(opt.copies, [p.astype(dtype) for p in params])
+    for t in range(3):
+        for optimizer in (opt, plain):
+            optimizer.step(drawn(SHAPES, np.float32, t))
+        params[0][0] *= 2
+        expected[0][0] *= 2
+        assert_same_bits(opt.copies[1:], [p.astype(dtype) for p in params[1:]])
+    assert_same_bits(params, expected)
+
+
+def test_copies_are_of_float32_parameters() -> None:
+    with pytest.raises(TypeError, match=r"params\[0\] is float64; only float32 has a copy"):
+        Adam([np.zeros(2)], copy_dtype="bfloat16")
+    with pytest.raises(ValueError, match="copy_dtype must be one of None, 'bfloat16', 'float16'"):
+        Adam([np.zeros(2, np.float32)], copy_dtype="int8")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="construct with copy_dtype"):
+        Adam([np.zeros(2, np.float32)]).copies  # noqa: B018
+
+
+@every_half
+@every_variant
 def test_state_dict_continues_bit_for_bit(row: Row, options: Options, dtype: Any) -> None:
     params = [p.astype(dtype) for p in drawn(SHAPES, np.float32, 0)]
     opt = row.make(params, **options)

@@ -20,7 +20,7 @@ class PyFusedOptimizer {
  public:
   int add_group(const std::string& rule, const py::sequence& params, const py::sequence& states,
                 const py::object& steps_object, const py::object& averages, const py::object& lr_scales,
-                const py::object& masters, const py::object& absmax) {
+                const py::object& masters, const py::object& absmax, const py::object& copies) {
     const std::size_t n = params.size();
     const std::vector<std::string> names = ops::state_names(rule);
     if (states.size() != names.size())
@@ -49,6 +49,8 @@ class PyFusedOptimizer {
       }
       if (!masters.is_none() && !py::object(masters[py::int_(i)]).is_none())
         tensors[i].master = keep(masters[py::int_(i)], "masters" + index);
+      if (!copies.is_none() && !py::object(copies[py::int_(i)]).is_none())
+        tensors[i].copy = keep(copies[py::int_(i)], "copies" + index);
       if (!averages.is_none()) tensors[i].average = keep(averages[py::int_(i)], "averages" + index);
       if (!lr_scales.is_none()) tensors[i].lr_scale = py::cast<double>(lr_scales[py::int_(i)]);
       tensors[i].step = step + i;
@@ -231,7 +233,7 @@ void register_optim(py::module_& m) {
       .def(py::init<>())
       .def("add_group", &PyFusedOptimizer::add_group, py::arg("rule"), py::arg("params"), py::arg("states"),
            py::arg("steps"), py::arg("averages") = py::none(), py::arg("lr_scales") = py::none(),
-           py::arg("masters") = py::none(), py::arg("absmax") = py::none())
+           py::arg("masters") = py::none(), py::arg("absmax") = py::none(), py::arg("copies") = py::none())
       .def("step", &PyFusedOptimizer::step, py::arg("hyper"), py::arg("grads"), py::kw_only(),
            py::arg("grad_scale") = 1.0, py::arg("max_norm") = py::none(), py::arg("clip_value") = py::none(),
            py::arg("ema_decay") = py::none(), py::arg("zero_grad") = false,

@@ -20,7 +20,8 @@ double step_bytes(int rule, DType dtype, const OptimTensor& tensor, bool zero_gr
   const std::int64_t state_size = tensor.absmax[0] ? 1 : size_of(dtype);
   const std::int64_t source_size = tensor.source_format == Half::none ? size_of(dtype) : 2;
   const std::int64_t element = 2 * (updated * size_of(dtype) + states * state_size) +
-                               sources * source_size * (zero_grad ? 2 : 1) + (tensor.low ? 4 : 0);
+                               sources * source_size * (zero_grad ? 2 : 1) +
+                               (tensor.low ? (tensor.low_is_copy ? 2 : 4) : 0);
   return static_cast<double>(tensor.elements * element);
 }
 
@@ -86,6 +87,7 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const OptimTensorViews& tensor = tensors[i];
     check_master(tensor, i);
+    if (tensor.copy) check_copy(tensor, i);
     if (!tensor.absmax.empty()) check_quantized(rule, tensor, i);
     const View& computed = tensor.master ? *tensor.master : tensor.param;
     check_same_device(kOp, indexed("params", i).c_str(), tensor.param, "the first parameter",
@@ -93,6 +95,7 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
     check_written(indexed("params", i), tensor.param, tensor.param, i);
     own(indexed("params", i), tensor.param);
     if (tensor.master) own(indexed("masters", i), *tensor.master);
+    if (tensor.copy) own(indexed("copies", i), *tensor.copy);
     for (std::size_t k = 0; k < tensor.states.size(); ++k) {
       const std::string name = indexed(cpu::rule_state_name(rule, static_cast<int>(k)), i);
       if (tensor.absmax.empty()) check_written(name, tensor.states[k], computed, i);
@@ -120,8 +123,12 @@ void FusedOptimizer::add(int rule, OptimTensorViews views) {
   work.dtype = computed.dtype;
   work.tensor.elements = computed.elements();
   work.tensor.param = computed.data;
-  if (views.master) work.tensor.low = views.param.as<std::uint16_t>();
-  work.tensor.low_format = format_of(views.param.dtype);
+  if (views.master || views.copy) {
+    const View& low = views.copy ? *views.copy : views.param;
+    work.tensor.low = low.as<std::uint16_t>();
+    work.tensor.low_format = format_of(low.dtype);
+    work.tensor.low_is_copy = views.copy.has_value();
+  }
   for (std::size_t k = 0; k < views.states.size(); ++k) work.tensor.states[k] = views.states[k].data;
   for (std::size_t k = 0; k < views.absmax.size(); ++k) work.tensor.absmax[k] = views.absmax[k].as<float>();
   work.tensor.average = views.average ? views.average->data : nullptr;
@@ -198,8 +205,9 @@ std::vector<cuda::OptimItem> FusedOptimizer::device_items() const {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     const OptimTensorViews& views = tensors_[i].views;
     if (work_[i].tensor.source_count == 0) continue;
-    if (views.master || !views.absmax.empty())
-      fail<DeviceError>(kOp, ": has no CUDA kernel for parameters of 16 bits and states of 8; use float32");
+    if (views.master || views.copy || !views.absmax.empty())
+      fail<DeviceError>(
+          kOp, ": has no CUDA kernel for parameters and copies of 16 bits and states of 8; use float32");
     items.push_back(
         {work_[i].rule, work_[i].dtype, tensors_[i].group, views.lr_scale, work_[i].tensor, views.step});
   }

@@ -17,6 +17,7 @@ namespace thalweg::ops {
 struct OptimTensorViews {
   View param;                  // float32, float64, or bfloat16 or float16 with a master
   std::optional<View> master;  // float32
+  std::optional<View> copy;    // of a float32 parameter, in 16 bits
   std::vector<View> states;    // of the parameter's dtype, or the master's; uint8 codes with `absmax`
   std::vector<View> absmax;    // none, or for each state the scales of its blocks, float32
   std::optional<View> average;

@@ -43,6 +43,17 @@ inline void check_master(const OptimTensorViews& tensor, std::size_t i) {
   check_output(kOp, master.c_str(), *tensor.master);
 }
 
+// A copy of 16 bits belongs to a float32 parameter.
+inline void check_copy(const OptimTensorViews& tensor, std::size_t i) {
+  const std::string param = indexed("params", i), copy = indexed("copies", i);
+  if (tensor.param.dtype != DType::f32)
+    fail<TypeError>(kOp, ": ", param, " is ", tensor.param.dtype, "; only float32 has a copy of 16 bits");
+  if (format_of(tensor.copy->dtype) == Half::none)
+    fail<TypeError>(kOp, ": ", copy, " must be bfloat16 or float16, got ", tensor.copy->dtype);
+  check_same_shape(kOp, copy.c_str(), *tensor.copy, param.c_str(), tensor.param);
+  check_contiguous(kOp, copy.c_str(), *tensor.copy);
+}
+
 // Codes of 8 bits, and the scale of each block of them.
 inline void check_quantized(int rule, const OptimTensorViews& tensor, std::size_t i) {
   if (!cpu::rule_has_8bit_states(rule))

@@ -213,10 +213,12 @@ class FusedOptimizer:
         lr_scales: Sequence[float] | None = None,
         masters: Sequence[ArrayLike | None] | None = None,
         absmax: Sequence[Sequence[ArrayLike]] | None = None,
+        copies: Sequence[ArrayLike | None] | None = None,
     ) -> int:
         """states[k][i] is state k of tensor i, same shape and dtype as params[i], or as masters[i]:
         the float32 copy that a bfloat16 or float16 parameter has and others have not. With
         absmax the states are uint8 codes and absmax[k][i] the float32 scales of 256 codes each.
+        copies[i], bfloat16 or float16, is written with the float32 parameter rounded.
         steps is (len(params), len(STEP_FIELDS)) float64, C-contiguous, updated in place."""
 
     def step(

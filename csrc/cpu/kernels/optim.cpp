@@ -74,7 +74,7 @@ template <class T>
 T* load_param(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) {
   T* const param = static_cast<T*>(tensor.param) + begin;
   if constexpr (sizeof(T) == sizeof(float))
-    if (tensor.low)
+    if (tensor.low && !tensor.low_is_copy)
       with_half(tensor.low_format,
                 [&]<class Format>(Format) { follow<Format>(param, tensor.low + begin, n); });
   return param;

@@ -23,6 +23,7 @@ struct OptimTensor {
   Half source_format = Half::none;  // none: of param's dtype
   Half low_format = Half::none;
   std::uint16_t* low = nullptr;
+  bool low_is_copy = false;  // `low` is a rounded copy of a float32 parameter and only written
   // Not null: the states are codes of 8 bits, one scale for kQuantBlock of them (rules/quantize.h).
   float* absmax[kMaxStates] = {};
 };

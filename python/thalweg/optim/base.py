@@ -7,7 +7,6 @@ same name in `csrc/rules/optim.h`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,6 +15,7 @@ from .. import _core
 from . import state
 from .evaluation import Evaluation
 from .gradients import Gradients
+from .half import HALF
 from .options import (
     RANGES,
     Group,
@@ -60,6 +60,8 @@ class Optimizer(Evaluation, Gradients):
             map of Dettmers et al. 2022 (arXiv:2110.02861), for SGD, Adagrad, RMSprop, Adam, AdamW
             and Lion on parameters of at most 32 bits; None keeps them in the parameters' dtype, or
             in float32 for parameters of 16 bits.
+        copy_dtype: "bfloat16" or "float16": every step also writes `copies`, the float32 parameters
+            rounded to it.
 
     Parameters of bfloat16 and float16 have float32 master weights, states and averages; the
     parameter is its master rounded to nearest even, and takes gradients of its dtype or float32.
@@ -89,6 +91,7 @@ class Optimizer(Evaluation, Gradients):
         ema_decay: float | None = None,
         nonfinite: Nonfinite = "propagate",
         state_dtype: Literal["int8"] | None = None,
+        copy_dtype: Literal["bfloat16", "float16"] | None = None,
     ) -> None:
         self._name = type(self).__name__
         stages = {"max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
@@ -99,7 +102,8 @@ class Optimizer(Evaluation, Gradients):
         self.max_norm, self.clip_value, self.ema_decay = max_norm, clip_value, ema_decay
         check_choice(self._name, "state_dtype", state_dtype, (None, "int8"))
         self.nonfinite, self.skipped_steps = nonfinite, 0
-        self.state_dtype = state_dtype
+        check_choice(self._name, "copy_dtype", copy_dtype, (None, *HALF))
+        self.state_dtype, self.copy_dtype = state_dtype, copy_dtype
         self.defaults = {**defaults, "maximize": maximize, "lr_scale": 1.0}
         self.param_groups: list[Group] = []
         self.last_grad_norm: float | None = None
@@ -163,8 +167,16 @@ class Optimizer(Evaluation, Gradients):
         self.check(group)
         check_unique(self._name, [*self.param_groups, group])
         first = sum(len(slots.owners) for slots in self._slots)
-        averaged, quantized = self.ema_decay is not None, self.state_dtype is not None
-        self._slots.append(Slots(self._name, owners, first, averaged=averaged, quantized=quantized))
+        self._slots.append(
+            Slots(
+                self._name,
+                owners,
+                first,
+                averaged=self.ema_decay is not None,
+                quantized=self.state_dtype is not None,
+                copy_dtype=self.copy_dtype,
+            )
+        )
         self.param_groups.append(group)
 
     def _bind(self) -> None:
@@ -235,41 +247,12 @@ class Optimizer(Evaluation, Gradients):
 
         slots.initialise(value)
 
-    def _describe(self, index: int) -> str:
-        """Parameter `index`, counted over all groups, for a message."""
-        names = [
-            group.get("param_names", [None] * len(group["params"])) for group in self.param_groups
-        ]
-        name = list(chain.from_iterable(names))[index]
-        return f"parameter {index}" + (f" ({name})" if name is not None else "")
-
     def _hyper(self) -> Array:
         rows = []
         for group in self.param_groups:
             options = self.kernel_options(group)
             rows.append([options.get(field, 0.0) for field in _core.HYPER_FIELDS])
         return np.array(rows, dtype=np.float64)
-
-    # --- stopping tests ------------------------------------------------------------------------
-
-    def grad_norm(self, grads: Any = None, grad_scale: float = 1.0) -> float:
-        """Euclidean norm of all gradients together, each times `grad_scale`."""
-        self._refresh()
-        self.last_grad_norm = self._native.grad_norm(self._gradients(grads), grad_scale=grad_scale)
-        return self.last_grad_norm
-
-    def converged(self, threshold: float) -> bool:
-        """Whether the gradient norm that was measured last is below `threshold`.
-
-        Raises RuntimeError where the last step measured none: construct with `max_norm`
-        (`math.inf` does not clip) or call `grad_norm()` before.
-        """
-        if self.last_grad_norm is None:
-            raise RuntimeError(
-                f"{self._name}: no gradient norm was measured; construct with max_norm=math.inf "
-                "or call grad_norm() first"
-            )
-        return self.last_grad_norm < threshold
 
     # --- state ---------------------------------------------------------------------------------
 

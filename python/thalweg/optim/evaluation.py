@@ -13,6 +13,7 @@ class Evaluation:
     """The part of an optimizer that sets parameters to other values for a while."""
 
     ema_decay: float | None
+    copy_dtype: str | None
     param_groups: list[Group]
     _name: str
     _slots: list[Slots]
@@ -32,6 +33,13 @@ class Evaluation:
             if slots.fresh:
                 self._initialise(group, slots)
         return [average for slots in self._slots for average in slots.averages or ()]
+
+    @property
+    def copies(self) -> list[Array]:
+        """The parameters as the last step left them, rounded to `copy_dtype` (live)."""
+        if self.copy_dtype is None:
+            raise RuntimeError(f"{self._name}: no copies are written; construct with copy_dtype")
+        return [copy for slots in self._slots for copy in slots.copies or ()]
 
     @contextmanager
     def swap_ema(self) -> Iterator[None]:

@@ -1,20 +1,27 @@
-"""Where gradients come from: given by order or by name, or the parameters' own `.grad`."""
+"""Gradients: given by order or by name, or the parameters' own `.grad`; their norm."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
+from .. import _core
 from .options import Group
 from .slots import Slots
 
 
 class Gradients:
-    """The part of an optimizer that finds and drops gradients."""
+    """The part of an optimizer that finds, measures and drops gradients."""
 
+    last_grad_norm: float | None
     param_groups: list[Group]
     _name: str
     _slots: list[Slots]
+    _native: _core.FusedOptimizer
+
+    def _refresh(self) -> None:
+        raise NotImplementedError
 
     def _gradients(self, grads: Any) -> list[list[Any]]:
         """Gradients by group, in the order of the parameters."""
@@ -50,3 +57,30 @@ class Gradients:
                     owner.grad = None
                 elif grad is not None:
                     grad.zero_()
+
+    def _describe(self, index: int) -> str:
+        """Parameter `index`, counted over all groups, for a message."""
+        names = [
+            group.get("param_names", [None] * len(group["params"])) for group in self.param_groups
+        ]
+        name = list(chain.from_iterable(names))[index]
+        return f"parameter {index}" + (f" ({name})" if name is not None else "")
+
+    def grad_norm(self, grads: Any = None, grad_scale: float = 1.0) -> float:
+        """Euclidean norm of all gradients together, each times `grad_scale`."""
+        self._refresh()
+        self.last_grad_norm = self._native.grad_norm(self._gradients(grads), grad_scale=grad_scale)
+        return self.last_grad_norm
+
+    def converged(self, threshold: float) -> bool:
+        """Whether the gradient norm that was measured last is below `threshold`.
+
+        Raises RuntimeError where the last step measured none: construct with `max_norm`
+        (`math.inf` does not clip) or call `grad_norm()` before.
+        """
+        if self.last_grad_norm is None:
+            raise RuntimeError(
+                f"{self._name}: no gradient norm was measured; construct with max_norm=math.inf "
+                "or call grad_norm() first"
+            )
+        return self.last_grad_norm < threshold

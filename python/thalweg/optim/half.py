@@ -21,13 +21,20 @@ def compute_dtype(array: npt.NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if is_half(array) else array.dtype
 
 
+def half_dtype(name: str) -> np.dtype[Any]:
+    """The dtype of that name in `HALF`; ImportError where bfloat16 lacks its package."""
+    if name == "float16":
+        return np.dtype(np.float16)
+    try:
+        dtype: np.dtype[Any] = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ImportError as error:
+        raise ImportError("bfloat16 needs ml_dtypes; pip install ml_dtypes") from error
+    return dtype
+
+
 def from_dlpack(memory: Any) -> npt.NDArray[Any]:
     """`np.from_dlpack`, and of PyTorch's bfloat16 too, which NumPy's knows nothing of."""
     if str(getattr(memory, "dtype", "")) != "torch.bfloat16":
         return np.from_dlpack(memory)
-    try:
-        bfloat16 = importlib.import_module("ml_dtypes").bfloat16
-    except ImportError as error:
-        raise TypeError("bfloat16 needs ml_dtypes; pip install ml_dtypes") from error
     bits = memory.view(importlib.import_module("torch").int16)
-    return np.from_dlpack(bits).view(bfloat16)
+    return np.from_dlpack(bits).view(half_dtype("bfloat16"))

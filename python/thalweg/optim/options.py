@@ -24,6 +24,7 @@ class Around(TypedDict, total=False):
     ema_decay: float | None
     nonfinite: Nonfinite
     state_dtype: Literal["int8"] | None
+    copy_dtype: Literal["bfloat16", "float16"] | None
 
 
 # One name means one thing in every rule, so its range is stated once.

@@ -15,7 +15,7 @@ from .. import _core
 from ..backend import aligned_empty
 from ..cuda import is_device_array, to_device, to_host
 from ..tensor import Tensor
-from .half import compute_dtype, from_dlpack, is_half
+from .half import compute_dtype, from_dlpack, half_dtype, is_half
 
 Array = npt.NDArray[Any]
 
@@ -37,11 +37,19 @@ class Slots:
     steps: (parameters, fields of `_core.STEP_FIELDS`). averages: EMA weights or None.
     masters: float32 copies of the parameters of 16 bits, None for others. A master whose rounded
     value is not the parameter takes the parameter's value in the step, so zeros will do at first.
-    With `quantized`, states are uint8 codes, and `absmax` has the float32 scales of their blocks.
+    copies: the parameters rounded to `copy_dtype`, or None. With `quantized`, states are uint8
+    codes, and `absmax` has the float32 scales of their blocks.
     """
 
     def __init__(
-        self, owner: str, owners: Sequence[Any], first: int, *, averaged: bool, quantized: bool
+        self,
+        owner: str,
+        owners: Sequence[Any],
+        first: int,
+        *,
+        averaged: bool,
+        quantized: bool,
+        copy_dtype: str | None,
     ) -> None:
         self.quantized = quantized
         self.absmax: dict[str, list[Array]] = {}
@@ -55,6 +63,12 @@ class Slots:
         self.averages = allocate_like(self.views) if averaged else None
         masters = iter(allocate_like([view for view in self.views if is_half(view)]))
         self.masters = [next(masters) if is_half(view) else None for view in self.views]
+        self.copies: list[Array] | None = None
+        if copy_dtype is not None:
+            dtype = half_dtype(copy_dtype)
+            self.copies = allocate([(view.shape, dtype) for view in self.views])
+            for copy, view in zip(self.copies, self.views, strict=True):
+                copy[...] = view
         self.fresh = True
 
     def locate(self) -> None:
@@ -114,6 +128,7 @@ class Slots:
             scale if isinstance(scale, tuple) else (scale,) * len(self.owners),
             self.masters,
             [self.absmax[name] for name in names] if self.quantized else None,
+            self.copies,
         )
 
     def initialise(self, value: Callable[[str, int], float]) -> None:
