@@ -148,11 +148,13 @@ void multiply_strip(const GemmTile<T>& t) {
   }
 }
 
-// A tile of up to two vectors of columns: together where a single one would wait for its chains.
+// A tile of up to two vectors of columns: together where a single one would wait for its chains, unless
+// all of them fall into one set of L1.
 template <class T, int kRows>
 void strip(const GemmTile<T>& tile) {
   GemmTile<T> t = tile;
-  if (kRows <= 2 && t.columns > kWidth<T>) return multiply_strip<T, kRows, 2>(t);
+  const bool alias = t.b_col * static_cast<std::int64_t>(sizeof(T)) % 2048 == 0;
+  if (kRows <= 2 && t.columns > kWidth<T> && !alias) return multiply_strip<T, kRows, 2>(t);
   const int columns = t.columns;
   t.columns = std::min(columns, kWidth<T>);
   multiply_strip<T, kRows, 1>(t);
