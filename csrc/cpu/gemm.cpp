@@ -354,7 +354,7 @@ namespace {
 // C' = B' A'. Few columns would leave most lanes of a vector idle: as rows they take a row or a strip.
 bool better_transposed(const GemmProblem& p) {
   if (p.m <= p.n) return false;
-  return p.n == 1 || (p.n <= kNarrow && p.a.col == 1 && !p.bias);
+  return p.n == 1 || (p.n <= kNarrow && (p.a.col == 1 || p.a.row == 1) && !p.bias);
 }
 
 GemmProblem transposed(const GemmProblem& p) {
