@@ -109,13 +109,13 @@ REFUSED = ("nonfinite", "grad_scaler", "int8", "eight_bit")
 
 
 def about_the_cpu(item: pytest.Item) -> bool:
-    """Threads and instruction sets are nothing to a GPU: one of the latter is enough."""
+    """Threads, host memory and instruction sets are nothing to a GPU: one of the last is enough."""
     parameters = (
         item.callspec.params
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
         else {}
     )
-    if "threads" in item.name or any(word in item.name for word in REFUSED):
+    if any(word in item.name for word in ("threads", "out_of_memory", "guard", *REFUSED)):
         return True
     return bool(parameters.get("isa", _core.isa()) != _core.isa())
 

@@ -212,4 +212,4 @@ assert (out == 389).all()
     reason="the address space of this process is limited already",
 )
 def test_out_of_memory_leaves_everything_as_it_was() -> None:
-    subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], check=True)
+    subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], check=True, timeout=60)
