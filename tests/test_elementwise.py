@@ -25,7 +25,7 @@ UNARY = [
     "abs", "neg", "sign", "square", "sqrt", "reciprocal", "exp", "log", "erf", "sigmoid", "tanh",
     "relu", "leaky_relu", "gelu", "softplus", "copy",
 ]  # fmt: skip
-BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum"]
+BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "above"]
 GRADIENTS = {
     "relu_backward": "y", "leaky_relu_backward": "y", "sigmoid_backward": "y",
     "tanh_backward": "y", "softplus_backward": "y", "gelu_backward": "x",
@@ -37,6 +37,7 @@ EXACT: dict[str, Callable[..., Array]] = {
     "reciprocal": np.reciprocal, "copy": np.copy, "relu": lambda x: np.maximum(x, 0),
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "maximum": np.maximum, "minimum": np.minimum,
+    "above": lambda a, b: np.heaviside(a - b, np.asarray(0.5, a.dtype)),
 }  # fmt: skip
 
 

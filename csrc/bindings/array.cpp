@@ -7,6 +7,7 @@
 
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
+#include "bindings/recording.h"
 
 namespace thalweg::bindings {
 namespace {
@@ -190,6 +191,7 @@ Array input(py::handle object, Argument argument) {
                     "; convert it with numpy.asarray");
   }
   check_alignment(result.view, argument);
+  if (is_recording()) note_array(result);
   return result;
 }
 
@@ -226,8 +228,11 @@ Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {
                          : dtype == DType::i32 ? py::dtype::of<std::int32_t>()
                          : dtype == DType::i64 ? py::dtype::of<std::int64_t>()
                                                : py::dtype::of<bool>();
-  py::array array(type, std::vector<py::ssize_t>(shape, shape + rank));
-  return from_numpy(array, {"thalweg", "result"});
+  const std::vector<py::ssize_t> extents(shape, shape + rank);
+  if (!is_recording()) return from_numpy(py::array(type, extents), {"thalweg", "result"});
+  const Array result = from_numpy(make_array(type, extents), {"thalweg", "result"});
+  note_result(result);
+  return result;
 }
 
 int normalize_axis(std::int64_t axis, int rank, Argument argument) {

@@ -27,6 +27,7 @@ PYBIND11_MODULE(_core, m) {
   register_dropout(m);
   register_matmul(m);
   register_optim(m);
+  register_plan(m);
 }
 
 }  // namespace thalweg::bindings

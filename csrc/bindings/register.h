@@ -14,5 +14,6 @@ void register_norm(py::module_& m);
 void register_dropout(py::module_& m);
 void register_matmul(py::module_& m);
 void register_optim(py::module_& m);
+void register_plan(py::module_& m);
 
 }  // namespace thalweg::bindings

@@ -24,23 +24,25 @@ Word word(py::handle object, Argument argument) {
 }
 
 py::object dropout(py::handle x, double p, py::handle seed, py::handle step, py::handle module,
-                   py::handle sample_offset) {
+                   py::handle sample_offset, py::handle source_object) {
   const Array in = input(x, {"dropout", "x"});
   check_float("dropout", "x", in.view);
   const DropoutOptions options{p, word<std::uint64_t>(seed, {"dropout", "seed"}),
                                word<std::uint32_t>(step, {"dropout", "step"}),
                                word<std::uint32_t>(module, {"dropout", "module"}),
                                word<std::uint32_t>(sample_offset, {"dropout", "sample_offset"})};
-  const Array result = empty_like(in.view);
-  without_gil([&] { ops::dropout(in.view, options, result.view); });
+  const Array source = optional_input(source_object, {"dropout", "source"}), result = empty_like(in.view);
+  const auto counters = source ? std::optional(source.view) : std::nullopt;
+  without_gil([&] { ops::dropout(in.view, options, counters, result.view); });
   return result.owner;
 }
 
 }  // namespace
 
 void register_dropout(py::module_& m) {
-  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::kw_only(), py::arg("seed"), py::arg("step") = 0,
-        py::arg("module") = 0, py::arg("sample_offset") = 0);
+  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::kw_only(), py::arg("seed") = 0,
+        py::arg("step") = 0, py::arg("module") = 0, py::arg("sample_offset") = 0,
+        py::arg("source") = py::none());
 }
 
 }  // namespace thalweg::bindings

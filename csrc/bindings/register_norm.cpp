@@ -32,7 +32,8 @@ struct Batch {
 
 py::tuple batch_norm(py::handle x, py::handle gamma_object, py::handle beta_object, py::handle mean_object,
                      py::handle var_object, bool training, double momentum, double eps, std::int64_t axis,
-                     py::handle residual_object, const std::optional<std::string>& activation) {
+                     py::handle residual_object, const std::optional<std::string>& activation,
+                     py::handle count_object) {
   constexpr const char* op = "batch_norm";
   const Batch batch(op, x, axis);
   const Array gamma = optional_input(gamma_object, {op, "gamma"}),
@@ -40,7 +41,9 @@ py::tuple batch_norm(py::handle x, py::handle gamma_object, py::handle beta_obje
   const Array running_mean = optional_input(mean_object, {op, "running_mean"});
   const Array running_var = optional_input(var_object, {op, "running_var"});
   const Array residual = optional_input(residual_object, {op, "residual"});
-  const ops::BatchNormOptions options{training, momentum, eps, batch.axis, activation_of(op, activation)};
+  const Array count = optional_input(count_object, {op, "count"});
+  const ops::BatchNormOptions options{training,      momentum, eps, batch.axis, activation_of(op, activation),
+                                      view_of(count)};
   const Array y = empty_like(batch.x.view), mean = batch.channels(DType::f64),
               rstd = batch.channels(DType::f64);
   without_gil([&] {
@@ -178,7 +181,8 @@ void register_norm(py::module_& m) {
   using py::arg;
   m.def("batch_norm", &batch_norm, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"),
         arg("running_var"), py::kw_only(), arg("training"), arg("momentum") = 0.1, arg("eps") = 1e-5,
-        arg("axis") = 1, arg("residual") = py::none(), arg("activation") = py::none());
+        arg("axis") = 1, arg("residual") = py::none(), arg("activation") = py::none(),
+        arg("count") = py::none());
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("gamma"), arg("saved"),
         py::kw_only(), arg("axis") = 1);
   m.def("batch_norm_statistics", &batch_norm_statistics, arg("x"), py::kw_only(), arg("axis") = 1);

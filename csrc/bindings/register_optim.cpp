@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "bindings/cuda_array.h"
+#include "bindings/recording.h"
 #include "bindings/register.h"
 #include "ops/optim.h"
 
@@ -73,6 +74,11 @@ class PyFusedOptimizer {
       fail<TypeError>(kOp, ": hyper must be a C-contiguous float64 array of shape (groups, ", kFields, ")");
     const std::span rows(static_cast<const Hyper*>(hyper.data()), static_cast<std::size_t>(hyper.shape(0)));
     const auto views = gradients(grads, zero_grad);
+    if (is_recording()) {
+      keep_alive(hyper);
+      for (const auto& sources : sources_)
+        for (const Source& source : sources) keep_alive(source.array.owner);
+    }
     const Array device_norm = prepare_device(max_norm.has_value());
     const ops::OptimStepOptions options{grad_scale,
                                         max_norm,
@@ -89,6 +95,7 @@ class PyFusedOptimizer {
     return norm ? py::object(py::float_(*norm)) : py::none();
   }
 
+  std::optional<double> last_norm() const { return native_.last_norm(); }
   std::optional<std::size_t> nonfinite_tensor() const { return native_.nonfinite_tensor(); }
 
   py::object grad_norm(const py::sequence& grads, double grad_scale) {
@@ -238,6 +245,7 @@ void register_optim(py::module_& m) {
            py::arg("grad_scale") = 1.0, py::arg("max_norm") = py::none(), py::arg("clip_value") = py::none(),
            py::arg("ema_decay") = py::none(), py::arg("zero_grad") = false,
            py::arg("nonfinite") = "propagate")
+      .def_property_readonly("last_norm", &PyFusedOptimizer::last_norm)
       .def_property_readonly("nonfinite_tensor", &PyFusedOptimizer::nonfinite_tensor)
       .def("grad_norm", &PyFusedOptimizer::grad_norm, py::arg("grads"), py::kw_only(),
            py::arg("grad_scale") = 1.0);

@@ -35,36 +35,56 @@ const RuleInfo& binary_rule(int rule) { return kTable<BinaryRules>.rules[rule]; 
 const RuleInfo& gradient_rule(int rule) { return kTable<GradientRules>.rules[rule]; }
 
 struct UnaryLaunch {
-  static constexpr const char* kName = "unary";
   int rule;
   double parameter;
   View x, y;
+  const char* name() const { return unary_rule(rule).name; }
   double flops() const { return static_cast<double>(y.elements()); }
   double bytes() const { return x.bytes() + y.bytes(); }
   void run() const { on_device(y.device, cpu::unary, &cuda::Table::unary, rule, parameter, x, y); }
+  void visit(Fields& f) const {
+    f.read(x);
+    f.write(y);
+    if (unary_rule(rule).parameter) f.number(unary_rule(rule).parameter->name, parameter);
+  }
 };
 
 struct BinaryLaunch {
-  static constexpr const char* kName = "binary";
   int rule;
   Operand a, b;
   View y;
+  const char* name() const { return binary_rule(rule).name; }
   double flops() const { return static_cast<double>(y.elements()); }
   double bytes() const {
     return (a.is_number ? 0 : a.view.bytes()) + (b.is_number ? 0 : b.view.bytes()) + y.bytes();
   }
   void run() const { on_device(y.device, cpu::binary, &cuda::Table::binary, rule, a, b, y); }
+  void visit(Fields& f) const {
+    for (const Operand* operand : {&a, &b}) {
+      if (operand->is_number)
+        f.number(operand == &a ? "a" : "b", operand->number);
+      else
+        f.read(operand->view);
+    }
+    f.write(y);
+  }
 };
 
 struct GradientLaunch {
-  static constexpr const char* kName = "gradient";
   int rule;
   double parameter;
   View dy, saved, dx;
+  const char* name() const { return gradient_rule(rule).name; }
   double flops() const { return static_cast<double>(dx.elements()); }
   double bytes() const { return dy.bytes() + saved.bytes() + dx.bytes(); }
   void run() const {
     on_device(dx.device, cpu::gradient, &cuda::Table::gradient, rule, parameter, dy, saved, dx);
+  }
+  void visit(Fields& f) const {
+    f.read(dy);
+    f.read(saved);
+    f.write(dx);
+    if (gradient_rule(rule).parameter) f.number(gradient_rule(rule).parameter->name, parameter);
   }
 };
 

@@ -17,6 +17,13 @@ struct LayerNormLaunch {
     refuse_cuda(kName, arguments.x);
     cpu::layer_norm(arguments);
   }
+  void visit(Fields& f) const {
+    f.read(arguments.x);
+    f.read(arguments.gamma);
+    f.read(arguments.beta);
+    f.number("eps", arguments.eps);
+    for (const View* out : {&arguments.y, &arguments.mean, &arguments.rstd}) f.write(*out);
+  }
 };
 
 struct LayerNormBackwardLaunch {
@@ -28,6 +35,11 @@ struct LayerNormBackwardLaunch {
   void run() const {
     refuse_cuda(kName, arguments.x);
     cpu::layer_norm_backward(arguments);
+  }
+  void visit(Fields& f) const {
+    for (const View* in : {&arguments.dy, &arguments.x, &arguments.mean, &arguments.rstd}) f.read(*in);
+    f.read(arguments.gamma);
+    for (const View* out : {&arguments.dx, &arguments.dgamma, &arguments.dbeta}) f.write(*out);
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 
 #include "base/error.h"
 #include "cpu/gemm.h"
@@ -32,8 +33,9 @@ cuda::GemmScheme scheme_for(Precision precision) {
 struct MatmulLaunch {
   static constexpr const char* kName = "matmul";
   GemmProblem problem;
-  Device device;
   Precision precision;
+  View a, b, out;
+  std::optional<View> bias;
 
   double elements(double rows, double columns) const {
     return static_cast<double>(problem.batches()) * rows * columns;
@@ -49,9 +51,19 @@ struct MatmulLaunch {
            (elements(m, k) + elements(k, n) + elements(m, n) * (problem.accumulate ? 2 : 1));
   }
   void run() const {
-    if (const cuda::Table* table = table_for(device))
+    if (const cuda::Table* table = table_for(out.device))
       return table->gemm(problem, scheme_for(precision), current_stream());
     gemm(problem);
+  }
+  void visit(Fields& f) const {
+    f.read(a);
+    f.read(b);
+    f.read(bias);
+    if (problem.accumulate) f.read(out);
+    f.write(out);
+    f.number("accumulate", problem.accumulate);
+    f.number("activation", static_cast<double>(problem.activation));
+    f.number("precision", static_cast<double>(precision));
   }
 };
 
@@ -159,7 +171,12 @@ MatmulShape matmul_shape(const View& a, const View& b) {
 
 void matmul(const View& a, const View& b, const View& out, const MatmulOptions& options) {
   check_operands(a, b);
-  MatmulLaunch record{make_problem(a, b), out.device, options.precision};
+  MatmulLaunch record{make_problem(a, b),
+                      options.precision,
+                      a,
+                      b,
+                      out,
+                      options.bias ? std::optional(*options.bias) : std::nullopt};
   check_out(out, result_shape(record.problem, a, b), a, b);
   set_out(record.problem, a, b, out);
   record.problem.accumulate = options.accumulate;

@@ -1,23 +1,14 @@
 #include "ops/norm.h"
 
-#include "cpu/norm.h"
+#include "ops/counter.h"
 #include "ops/norm_checks.h"
-#include "plan/device.h"
+#include "ops/norm_launches.h"
 #include "plan/launch.h"
 
 namespace thalweg::ops {
 namespace {
 
-using Optional = std::optional<View>;
-
 // --- checks ----------------------------------------------------------------------------------
-
-std::int64_t count_per_channel(const View& x, int axis) {
-  std::int64_t n = 1;
-  for (int i = 0; i < x.rank; ++i)
-    if (i != axis) n *= x.shape[i];
-  return n;
-}
 
 void check_activation(const char* op, Activation activation) {
   if (activation == Activation::gelu)
@@ -63,147 +54,7 @@ void check_numbers(const char* op, const BatchNormInputs& in, const BatchNormOpt
   if (options.training && count_per_channel(in.x, options.axis) == 1)
     fail<ValueError>(op, ": training needs more than one element per channel, x has shape ", Shape{in.x},
                      " and axis ", options.axis, " holds the channels");
-}
-
-// --- channel vectors -------------------------------------------------------------------------
-
-// out = (1 - weight) out + weight value
-void move_towards(const View& out, const double* values, double factor, double weight) {
-  with_float_type(out.dtype, [&]<class T>(T) {
-    for (std::int64_t c = 0; c < out.shape[0]; ++c) {
-      T& slot = out.as<T>()[c * out.strides[0]];
-      slot = static_cast<T>((1 - weight) * static_cast<double>(slot) + weight * (factor * values[c]));
-    }
-  });
-}
-
-void store(const View& out, const double* values) {
-  with_float_type(out.dtype, [&]<class T>(T) {
-    for (std::int64_t c = 0; c < out.shape[0]; ++c) out.as<T>()[c] = static_cast<T>(values[c]);
-  });
-}
-
-// --- launches --------------------------------------------------------------------------------
-
-struct TrainLaunch {
-  static constexpr const char* kName = "batch_norm_train";
-  cpu::BatchNormArguments arguments;
-  Optional running_mean, running_var;
-  double momentum, eps;
-  View mean, rstd;
-
-  double flops() const { return 8 * elements_of(arguments.x); }
-  double bytes() const {
-    return 2 * arguments.x.bytes() + arguments.y.bytes() + bytes_of(arguments.residual);
-  }
-  void run() const {
-    if (const cuda::Table* table = table_for(mean.device))
-      return table->batch_norm_train({arguments, running_mean, running_var, momentum, eps, mean, rstd},
-                                     current_stream());
-    std::vector<double> m2(static_cast<std::size_t>(mean.shape[0]));
-    cpu::batch_norm_train(arguments, eps, mean.as<double>(), m2.data(), rstd.as<double>());
-    const auto n = static_cast<double>(count_per_channel(arguments.x, arguments.axis));
-    if (!running_mean || n == 0) return;
-    move_towards(*running_mean, mean.as<const double>(), 1, momentum);
-    move_towards(*running_var, m2.data(), 1 / (n - 1), momentum);
-  }
-};
-
-struct ApplyLaunch {
-  static constexpr const char* kName = "batch_norm_apply";
-  cpu::BatchNormArguments arguments;
-  View mean, rstd;
-
-  double flops() const { return 3 * elements_of(arguments.x); }
-  double bytes() const { return arguments.x.bytes() + arguments.y.bytes() + bytes_of(arguments.residual); }
-  void run() const {
-    if (const cuda::Table* table = table_for(arguments.y.device))
-      return table->batch_norm_apply(arguments, mean, rstd, current_stream());
-    cpu::batch_norm_apply(arguments, doubles(mean).data(), doubles(rstd).data());
-  }
-};
-
-struct StatisticsLaunch {
-  static constexpr const char* kName = "batch_norm_statistics";
-  View x;
-  int axis;
-  View mean, m2;
-
-  double flops() const { return 4 * elements_of(x); }
-  double bytes() const { return x.bytes(); }
-  void run() const {
-    if (const cuda::Table* table = table_for(x.device))
-      return table->batch_norm_statistics(x, axis, mean, m2, current_stream());
-    cpu::batch_norm_statistics(x, axis, mean.as<double>(), m2.as<double>());
-  }
-};
-
-struct BackwardLaunch {
-  static constexpr const char* kName = "batch_norm_backward";
-  cpu::BatchNormGradient arguments;
-  View mean, rstd;
-  double n;
-  View dgamma, dbeta;
-
-  double flops() const { return 10 * elements_of(arguments.x); }
-  double bytes() const {
-    return 2 * (arguments.dy.bytes() + arguments.x.bytes()) + arguments.dx.bytes() + bytes_of(arguments.y) +
-           bytes_of(arguments.dresidual);
-  }
-  void run() const {
-    if (const cuda::Table* table = table_for(arguments.dx.device))
-      return table->batch_norm_backward({arguments, mean, rstd, n, dgamma, dbeta}, current_stream());
-    const std::vector<double> centers = doubles(mean), scales = doubles(rstd);
-    std::vector<double> sum_dy(centers.size()), sum_dy_xhat(centers.size());
-    cpu::batch_norm_backward(arguments, centers.data(), scales.data(), n, sum_dy.data(), sum_dy_xhat.data());
-    store(dgamma, sum_dy_xhat.data());
-    store(dbeta, sum_dy.data());
-  }
-};
-
-struct BackwardSumsLaunch {
-  static constexpr const char* kName = "batch_norm_backward_sums";
-  View dy, x, mean, rstd;
-  int axis;
-  View sum_dy, sum_dy_xhat;
-
-  double flops() const { return 4 * elements_of(x); }
-  double bytes() const { return dy.bytes() + x.bytes(); }
-  void run() const {
-    if (const cuda::Table* table = table_for(x.device))
-      return table->batch_norm_backward_sums(dy, x, axis, mean, rstd, sum_dy, sum_dy_xhat, current_stream());
-    cpu::batch_norm_backward_sums(dy, x, axis, doubles(mean).data(), doubles(rstd).data(),
-                                  sum_dy.as<double>(), sum_dy_xhat.as<double>());
-  }
-};
-
-struct BackwardApplyLaunch {
-  static constexpr const char* kName = "batch_norm_backward_apply";
-  cpu::BatchNormGradient arguments;
-  View mean, rstd;
-  BatchNormSums sums;
-
-  double flops() const { return 6 * elements_of(arguments.x); }
-  double bytes() const { return arguments.dy.bytes() + arguments.x.bytes() + arguments.dx.bytes(); }
-  void run() const {
-    if (const cuda::Table* table = table_for(arguments.dx.device))
-      return table->batch_norm_backward_apply(arguments, mean, rstd, sums.dy, sums.dy_xhat,
-                                              static_cast<double>(sums.n), current_stream());
-    cpu::batch_norm_backward_apply(arguments, doubles(mean).data(), doubles(rstd).data(),
-                                   doubles(sums.dy).data(), doubles(sums.dy_xhat).data(),
-                                   static_cast<double>(sums.n));
-  }
-};
-
-// Fixed statistics as mean and 1 / sqrt(var + eps).
-void prepare_fixed(const View& running_mean, const View& running_var, double eps, const View& mean,
-                   const View& rstd) {
-  if (const cuda::Table* table = table_for(mean.device))
-    return table->batch_norm_fixed(running_mean, running_var, eps, mean, rstd, current_stream());
-  store(mean, doubles(running_mean).data());
-  std::vector<double> variances = doubles(running_var);
-  for (double& v : variances) v = 1 / std::sqrt(v + eps);
-  store(rstd, variances.data());
+  if (options.count) check_counter(op, "count", *options.count);
 }
 
 }  // namespace
@@ -217,9 +68,9 @@ void batch_norm(const BatchNormInputs& in, const Optional& running_mean, const O
   const cpu::BatchNormArguments arguments{in.x,    y,           options.axis,      in.gamma,
                                           in.beta, in.residual, options.activation};
   if (options.training)
-    return launch(
-        TrainLaunch{arguments, running_mean, running_var, options.momentum, options.eps, mean, rstd});
-  prepare_fixed(*running_mean, *running_var, options.eps, mean, rstd);
+    return launch(TrainLaunch{arguments, running_mean, running_var, options.momentum, options.eps,
+                              options.count, mean, rstd});
+  launch(FixedLaunch{*running_mean, *running_var, options.eps, mean, rstd});
   launch(ApplyLaunch{arguments, mean, rstd});
 }
 

@@ -14,6 +14,8 @@ struct BatchNormOptions {
   double momentum, eps;
   int axis;
   Activation activation;
+  // int64 (): where given, the momentum is 1 / (count + 1), read when it runs.
+  std::optional<View> count = std::nullopt;
 };
 
 struct BatchNormInputs {

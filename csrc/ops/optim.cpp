@@ -25,40 +25,6 @@ double step_bytes(int rule, DType dtype, const OptimTensor& tensor, bool zero_gr
   return static_cast<double>(tensor.elements * element);
 }
 
-struct OptimLaunch {
-  static constexpr const char* kName = "optimizer_step";
-  std::vector<cpu::OptimWork>& work;
-  const cpu::OptimSlices& slices;
-  bool zero_grad;
-
-  double flops() const { return 0; }  // bound by memory and by the divider
-  double bytes() const {
-    double total = 0;
-    for (const auto& item : work) total += step_bytes(item.rule, item.dtype, item.tensor, zero_grad);
-    return total;
-  }
-  void run() const {
-    cpu::optim_adapt(work, slices);
-    cpu::optim_step(work, slices, zero_grad);
-  }
-};
-
-// The same on a device, without a copy of the list.
-struct DeviceOptimLaunch {
-  static constexpr const char* kName = OptimLaunch::kName;
-  const cuda::Table& table;
-  const cuda::OptimStep& step;
-
-  double flops() const { return 0; }
-  double bytes() const {
-    double total = 0;
-    for (const auto& item : step.items)
-      total += step_bytes(item.rule, item.dtype, item.tensor, step.zero_grad);
-    return total;
-  }
-  void run() const { table.optim_step(step, current_stream()); }
-};
-
 int find_rule(const std::string& name) {
   std::string known;
   for (int rule = 0; rule < kOptimRules; ++rule) {
@@ -223,9 +189,50 @@ std::optional<double> FusedOptimizer::step_on(const cuda::Table& table, std::spa
   double norm = 0;
   const cuda::OptimStep step{
       items, hyper, stages, options.max_norm, options.zero_grad, options.norm ? options.norm : &norm};
-  launch(DeviceOptimLaunch{table, step});
+  table.optim_step(step, current_stream());
   return options.max_norm ? std::optional(norm) : std::nullopt;
 }
+
+// A whole step: norm, clipping, prepared scalars and the pass over memory, so that what memory holds
+// (hyperparameters, step counts, gradients) is looked at when it runs.
+struct StepLaunch {
+  static constexpr const char* kName = "optimizer_step";
+  FusedOptimizer& optimizer;
+  std::span<const Hyper> hyper;
+  std::vector<std::vector<View>> gradients;
+  OptimStepOptions options;
+
+  double flops() const { return 0; }  // bound by memory and by the divider
+  double bytes() const {
+    double total = 0;
+    for (const auto& item : optimizer.work_)
+      total += step_bytes(item.rule, item.dtype, item.tensor, options.zero_grad);
+    return total;
+  }
+  void run() const {
+    optimizer.set_sources(gradients);
+    optimizer.run(hyper, options);
+  }
+  void visit(Fields& f) const {
+    for (const auto& sources : gradients) {
+      f.number("gradient sources", static_cast<double>(sources.size()));
+      for (const View& gradient : sources) {
+        f.read(gradient);
+        if (options.zero_grad) f.write(gradient);
+      }
+    }
+    for (const auto& owned : optimizer.owned_) f.write_range(owned.extent);
+    for (const auto& tensor : optimizer.tensors_) {
+      const auto step = reinterpret_cast<std::intptr_t>(tensor.views.step);
+      f.write_range({step, step + static_cast<std::intptr_t>(sizeof(StepState))});
+    }
+    f.number("grad_scale", options.grad_scale);
+    f.number("max_norm", options.max_norm.value_or(-1));
+    f.number("clip_value", options.clip_value.value_or(-1));
+    f.number("ema_decay", options.ema_decay.value_or(-1));
+    f.number("nonfinite", static_cast<double>(options.nonfinite));
+  }
+};
 
 std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
                                            std::vector<std::vector<View>> gradients,
@@ -234,28 +241,35 @@ std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
     fail<ValueError>(kOp, ": hyper has ", hyper.size(), " rows, expected one per group, ", groups_);
   check_gradients(gradients, options.zero_grad);
   set_sources(gradients);
-  nonfinite_tensor_.reset();
+  launch(StepLaunch{*this, hyper, std::move(gradients), options});
+  return last_norm_;
+}
 
+void FusedOptimizer::run(std::span<const Hyper> hyper, const OptimStepOptions& options) {
+  nonfinite_tensor_.reset();
+  last_norm_.reset();
   OptimStageOptions stages;
   stages.grad_scale = options.grad_scale;
   stages.clip_value = options.clip_value.value_or(std::numeric_limits<double>::infinity());
   stages.ema_decay = options.ema_decay.value_or(1.0);
-  if (const cuda::Table* table = table_for(device_)) return step_on(*table, hyper, stages, options);
-  std::optional<double> global_norm;
-  if (options.max_norm || options.nonfinite != Nonfinite::propagate) global_norm = norm(options.grad_scale);
+  if (const cuda::Table* table = table_for(device_)) {
+    last_norm_ = step_on(*table, hyper, stages, options);
+    return;
+  }
+  if (options.max_norm || options.nonfinite != Nonfinite::propagate) last_norm_ = norm(options.grad_scale);
   if (options.nonfinite != Nonfinite::propagate && (nonfinite_tensor_ = find_nonfinite())) {
     if (options.zero_grad && options.nonfinite == Nonfinite::skip) cpu::optim_zero_gradients(work_, slices_);
-    return global_norm;
+    return;
   }
-  if (options.max_norm) stages.grad_scale *= clip_factor(*global_norm, *options.max_norm);
+  if (options.max_norm) stages.grad_scale *= clip_factor(*last_norm_, *options.max_norm);
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (work_[i].tensor.source_count == 0) continue;
     Hyper h = hyper[static_cast<std::size_t>(tensors_[i].group)];
     h.lr *= tensors_[i].views.lr_scale;
     cpu::prepare(work_[i], h, *tensors_[i].views.step, stages);
   }
-  launch(OptimLaunch{work_, slices_, options.zero_grad});
-  return global_norm;
+  cpu::optim_adapt(work_, slices_);
+  cpu::optim_step(work_, slices_, options.zero_grad);
 }
 
 }  // namespace thalweg::ops

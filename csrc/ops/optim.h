@@ -40,6 +40,8 @@ struct OptimStepOptions {
 // Names of a rule's states; ValueError for an unknown rule.
 std::vector<std::string> state_names(const std::string& rule);
 
+struct StepLaunch;
+
 class FusedOptimizer {
  public:
   // Returns the group's index. Each tensor has the rule's states. ValueError, TypeError before anything
@@ -51,6 +53,7 @@ class FusedOptimizer {
   // looked for.
   std::optional<double> step(std::span<const Hyper> hyper, std::vector<std::vector<View>> gradients,
                              const OptimStepOptions& options);
+  std::optional<double> last_norm() const { return last_norm_; }  // what the last step() returned
   // On a GPU the norm goes to *norm, and the result means nothing.
   double grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm = nullptr);
   Device device() const { return device_; }
@@ -64,6 +67,7 @@ class FusedOptimizer {
   void add(int rule, OptimTensorViews views);
   void check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const;
   void set_sources(const std::vector<std::vector<View>>& gradients);
+  void run(std::span<const Hyper> hyper, const OptimStepOptions& options);  // after set_sources()
   double norm(double grad_scale);
   std::optional<std::size_t> find_nonfinite() const;  // after norm()
   std::vector<cuda::OptimItem> device_items() const;  // those with a gradient
@@ -87,6 +91,9 @@ class FusedOptimizer {
   cpu::OptimSlices slices_;
   std::vector<double> squares_;  // of each tensor's gradient, from the last norm()
   std::optional<std::size_t> nonfinite_tensor_;
+  std::optional<double> last_norm_;
+
+  friend struct StepLaunch;
 };
 
 }  // namespace thalweg::ops

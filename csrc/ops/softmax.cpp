@@ -9,21 +9,30 @@ namespace {
 constexpr double kExpFlops = 15;  // additions and multiplications of one exponential
 
 struct SoftmaxLaunch {
-  static constexpr const char* kName = "softmax";
+  const char* op;
   SoftmaxForm form;
   View x, y;
   int axis;
 
+  const char* name() const { return op; }
+
   double flops() const { return (kExpFlops + 4) * static_cast<double>(x.elements()); }
   double bytes() const { return x.bytes() + y.bytes(); }
   void run() const { on_device(y.device, cpu::softmax, &cuda::Table::softmax, form, x, y, axis); }
+  void visit(Fields& f) const {
+    f.read(x);
+    f.write(y);
+    f.number("axis", axis);
+  }
 };
 
 struct SoftmaxBackwardLaunch {
-  static constexpr const char* kName = "softmax_backward";
+  const char* op;
   SoftmaxForm form;
   View dy, y, dx;
   int axis;
+
+  const char* name() const { return op; }
 
   double flops() const {
     return (form == SoftmaxForm::plain ? 4 : kExpFlops + 3) * static_cast<double>(dx.elements());
@@ -32,7 +41,15 @@ struct SoftmaxBackwardLaunch {
   void run() const {
     on_device(dx.device, cpu::softmax_backward, &cuda::Table::softmax_backward, form, dy, y, dx, axis);
   }
+  void visit(Fields& f) const {
+    f.read(dy);
+    f.read(y);
+    f.write(dx);
+    f.number("axis", axis);
+  }
 };
+
+void check_labels(const View& target, std::int64_t classes);
 
 struct CrossEntropyLaunch {
   static constexpr const char* kName = "softmax_cross_entropy";
@@ -42,9 +59,19 @@ struct CrossEntropyLaunch {
 
   double flops() const { return (kExpFlops + 5) * static_cast<double>(logits.elements()); }
   double bytes() const { return logits.bytes() + target.bytes() + loss.bytes() + dlogits.bytes(); }
+  // The labels are looked at in every run: they are data, and out of range they would be addresses.
   void run() const {
+    check_labels(target, logits.shape[1]);
     on_device(dlogits.device, cpu::softmax_cross_entropy, &cuda::Table::softmax_cross_entropy, logits, target,
               options.label_smoothing, options.reduction, loss, dlogits);
+  }
+  void visit(Fields& f) const {
+    f.read(logits);
+    f.read(target);
+    f.write(loss);
+    f.write(dlogits);
+    f.number("label_smoothing", options.label_smoothing);
+    f.number("reduction", static_cast<double>(options.reduction));
   }
 };
 
@@ -82,7 +109,6 @@ void check_cross_entropy(const View& logits, const View& target, const CrossEntr
   if (!(options.label_smoothing >= 0 && options.label_smoothing < 1))
     fail<ValueError>(op, ": label_smoothing must be in [0, 1), got ", options.label_smoothing);
   check_same_device(op, "target", target, "logits", logits);
-  check_labels(target, logits.shape[1]);
 }
 
 }  // namespace
@@ -96,7 +122,7 @@ LossReduction parse_loss_reduction(const char* op, std::string_view name) {
 
 void softmax(const char* op, SoftmaxForm form, const View& x, const View& y, int axis) {
   check_float(op, "x", x);
-  launch(SoftmaxLaunch{form, x, y, axis});
+  launch(SoftmaxLaunch{op, form, x, y, axis});
 }
 
 void softmax_backward(const char* op, SoftmaxForm form, const View& dy, const View& y, const View& dx,
@@ -104,7 +130,7 @@ void softmax_backward(const char* op, SoftmaxForm form, const View& dy, const Vi
   check_float(op, "y", y);
   check_same_dtype(op, "dy", dy, "y", y);
   check_same_shape(op, "dy", dy, "y", y);
-  launch(SoftmaxBackwardLaunch{form, dy, y, dx, axis});
+  launch(SoftmaxBackwardLaunch{op, form, dy, y, dx, axis});
 }
 
 void softmax_cross_entropy(const View& logits, const View& target, const CrossEntropyOptions& options,

@@ -1,7 +1,220 @@
-#include "plan/launch.h"
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <sstream>
 
 namespace thalweg {
 
 thread_local LaunchObserver* launch_observer = nullptr;
+
+namespace {
+
+std::vector<Extent> merged(std::vector<Extent> ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](Extent a, Extent b) { return a.begin < b.begin; });
+  std::vector<Extent> result;
+  for (const Extent range : ranges) {
+    if (!result.empty() && range.begin <= result.back().end)
+      result.back().end = std::max(result.back().end, range.end);
+    else
+      result.push_back(range);
+  }
+  return result;
+}
+
+bool covers(const std::vector<Extent>& ranges, Extent wanted) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](Extent range) { return range.begin <= wanted.begin && wanted.end <= range.end; });
+}
+
+std::size_t length(Extent range) { return static_cast<std::size_t>(range.end - range.begin); }
+
+// Equal bits: NaN equals itself, 0 differs from -0.
+bool same_number(double a, double b) {
+  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+}
+
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream stream;
+  (stream << ... << parts);
+  return stream.str();
+}
+
+bool same_layout(const View& a, const View& b) {
+  return a.dtype == b.dtype && same_shape(a, b) && std::equal(a.strides, a.strides + a.rank, b.strides);
+}
+
+}  // namespace
+
+// Takes down what one launch says about itself.
+class Plan::Recorder final : public Fields {
+ public:
+  Recorder(const Plan& plan, Entry& entry) : plan_(plan), entry_(entry) {}
+  using Fields::read;
+  using Fields::write;
+  void read(const View& view) override { add(view, extent(view), false); }
+  void write(const View& view) override { add(view, extent(view), true); }
+  void write_range(Extent range) override {
+    View bytes = contiguous_view(reinterpret_cast<void*>(range.begin), DType::u8,
+                                 std::initializer_list<std::intptr_t>{range.end - range.begin});
+    add(bytes, range, true);
+  }
+  void number(const char* name, double value) override { entry_.numbers.push_back({name, value}); }
+
+ private:
+  void add(const View& view, Extent range, bool written) {
+    const Block* block = range.begin == range.end ? nullptr : plan_.find(range);
+    const auto base = reinterpret_cast<std::intptr_t>(view.data);
+    if (!block)
+      entry_.accesses.push_back({Memory::state, written, 0, range.begin == range.end ? 0 : base, view});
+    else
+      entry_.accesses.push_back({block->memory, written, block->index, base - block->range.begin, view});
+  }
+
+  const Plan& plan_;
+  Entry& entry_;
+};
+
+void Plan::declare(Memory memory, const View& view) {
+  const Extent range = extent(view);
+  if (range.begin == range.end) return;
+  if (memory == Memory::state) {
+    declared_.push_back(range);
+    return;
+  }
+  Block block{memory, counts_[static_cast<int>(memory)]++, range, {}};
+  if (memory == Memory::constant) {
+    block.contents.resize(length(range));
+    std::memcpy(block.contents.data(), view.data, length(range));
+  }
+  blocks_.insert_or_assign(range.begin, std::move(block));
+}
+
+void Plan::on(const Launch& launch) {
+  const Observing outer(outer_);
+  Entry entry{launch.clone(), {}, {}};
+  Recorder recorder(*this, entry);
+  launch.visit(recorder);
+  entries_.push_back(std::move(entry));
+  if (outer_)
+    outer_->on(launch);
+  else
+    launch.run();
+}
+
+const Plan::Block* Plan::find(Extent range) const {
+  auto at = blocks_.upper_bound(range.begin);
+  if (at == blocks_.begin()) return nullptr;
+  const Block& block = (--at)->second;
+  return range.end <= block.range.end ? &block : nullptr;
+}
+
+std::vector<Extent> Plan::written_state() const {
+  std::vector<Extent> ranges;
+  for (const Entry& entry : entries_)
+    for (const Access& access : entry.accesses)
+      if (access.memory == Memory::state && access.written && access.view.elements() != 0)
+        ranges.push_back(extent(access.view));
+  return merged(std::move(ranges));
+}
+
+std::vector<Extent> Plan::known_state() const {
+  std::vector<Extent> ranges = written_state();
+  ranges.insert(ranges.end(), declared_.begin(), declared_.end());
+  return merged(std::move(ranges));
+}
+
+std::optional<std::string> Plan::problem() const {
+  const std::vector<Extent> known = known_state();
+  for (const Entry& entry : entries_) {
+    for (const Access& access : entry.accesses) {
+      if (access.view.device != Device::cpu)
+        return text(entry.launch->name(), " works on a GPU; steps are captured on the CPU only");
+      if (access.written && access.memory == Memory::input)
+        return text(entry.launch->name(), " writes into an argument of the step; write into a copy");
+      if (access.written || access.memory != Memory::state || access.view.elements() == 0) continue;
+      if (!covers(known, extent(access.view)))
+        return text(entry.launch->name(), " reads an array of shape ", Shape{access.view},
+                    " that no recorded operation wrote: it is neither an argument, a parameter, a buffer "
+                    "nor read-only, so a replay could find it stale; compute it with thalweg's "
+                    "operations, pass it as an argument, or make it read-only with setflags(write=False)");
+    }
+  }
+  return std::nullopt;
+}
+
+bool Plan::same_place(const Access& a, const Access& b, const Plan& other) const {
+  if (a.memory != b.memory || a.written != b.written || a.index != b.index || a.place != b.place)
+    return false;
+  if (a.memory != Memory::constant) return true;
+  const auto contents = [&](const Plan& plan) {
+    for (const auto& [begin, block] : plan.blocks_)
+      if (block.memory == Memory::constant && block.index == a.index) return block.contents;
+    return std::vector<std::byte>{};
+  };
+  return contents(*this) == contents(other);
+}
+
+std::optional<std::string> Plan::difference(std::size_t at, const Plan& other) const {
+  const Entry &one = entries_[at], &two = other.entries_[at];
+  const std::string name = one.launch->name();
+  if (name != two.launch->name() || one.accesses.size() != two.accesses.size() ||
+      one.numbers.size() != two.numbers.size())
+    return text("launch ", at, " was ", name, " in one step and ", two.launch->name(),
+                " in the next: the step branches on something that changes");
+  for (std::size_t i = 0; i < one.numbers.size(); ++i)
+    if (!same_number(one.numbers[i].value, two.numbers[i].value))
+      return text(name, ": ", one.numbers[i].name, " was ", one.numbers[i].value, " in one step and ",
+                  two.numbers[i].value, " in the next; a replay would keep it. Pass it as an array argument");
+  for (std::size_t i = 0; i < one.accesses.size(); ++i) {
+    const Access &a = one.accesses[i], &b = two.accesses[i];
+    if (!same_layout(a.view, b.view))
+      return text(name, ": its operands were laid out as ", Shape{a.view}, " in one step and ", Shape{b.view},
+                  " in the next");
+    if (!same_place(a, b, other))
+      return text(name, a.memory == Memory::constant
+                            ? " uses a number that was another one in the next step; a replay would keep it. "
+                              "Pass it as an array argument"
+                            : " works on other memory in the next step: an array that lives across steps was "
+                              "replaced");
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> Plan::difference(const Plan& other) const {
+  for (std::size_t at = 0; at < std::min(entries_.size(), other.entries_.size()); ++at)
+    if (auto found = difference(at, other)) return found;
+  if (entries_.size() == other.entries_.size()) return std::nullopt;
+  const Plan& longer = entries_.size() > other.entries_.size() ? *this : other;
+  return text(longer.entries_[std::min(entries_.size(), other.entries_.size())].launch->name(),
+              " ran in one of two steps only: the step branches on something that changes");
+}
+
+void Plan::run() const {
+  if (launch_observer) {
+    for (const Entry& entry : entries_) launch_observer->on(*entry.launch);
+    return;
+  }
+  for (const Entry& entry : entries_) entry.launch->run();
+}
+
+std::vector<std::byte> Plan::save() const {
+  std::vector<std::byte> contents;
+  for (const Extent range : written_state()) {
+    const auto* first = reinterpret_cast<const std::byte*>(range.begin);
+    contents.insert(contents.end(), first, first + length(range));
+  }
+  return contents;
+}
+
+void Plan::restore(const std::vector<std::byte>& contents) const {
+  const std::byte* from = contents.data();
+  for (const Extent range : written_state()) {
+    std::memcpy(reinterpret_cast<void*>(range.begin), from, length(range));
+    from += length(range);
+  }
+}
 
 }  // namespace thalweg

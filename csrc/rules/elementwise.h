@@ -241,6 +241,13 @@ struct Minimum {
   THALWEG_RULE T operator()(T a, T b) const { return minimum(a, b); }
 };
 
+// The derivative of the larger of a and b in a: equal ones share.
+template <class T>
+struct Above {
+  static constexpr const char* name = "above";
+  THALWEG_RULE T operator()(T a, T b) const { return a > b ? T(1) : a == b ? T(0.5) : T(0); }
+};
+
 // --- the lists -------------------------------------------------------------------------------
 
 template <template <class> class... Rules>
@@ -266,7 +273,7 @@ struct RuleList {
 
 using UnaryRules = RuleList<Copy, Abs, Neg, Sign, Square, Sqrt, Reciprocal, Exp, Log, Erf, Sigmoid, Tanh,
                             Relu, LeakyRelu, Gelu, Softplus>;
-using BinaryRules = RuleList<Add, Sub, Mul, Div, Pow, Maximum, Minimum>;
+using BinaryRules = RuleList<Add, Sub, Mul, Div, Pow, Maximum, Minimum, Above>;
 using GradientRules =
     RuleList<ReluBackward, LeakyReluBackward, SigmoidBackward, TanhBackward, SoftplusBackward, GeluBackward>;
 

@@ -24,6 +24,7 @@ from ._core import (
     use_isa,
 )
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .capture import Capture, capture
 from .creation import (
     arange,
     empty,
@@ -43,7 +44,9 @@ from .creation import (
 )
 from .functional import *  # noqa: F403  what `functional.__all__` lists
 from .launched import note_exit_status as _note_exit_status
+from .profile import Profile, profile
 from .random import Generator, manual_seed
+from .recording import CaptureError
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -55,13 +58,17 @@ float32 = _np.float32
 float64 = _np.float64
 
 __all__ = [
+    "Capture",
+    "CaptureError",
     "Generator",
+    "Profile",
     "Tensor",
     "Trainer",
     "__version__",
     "arange",
     "available_isas",
     "callbacks",
+    "capture",
     "data",
     "distributed",
     "empty",
@@ -85,6 +92,7 @@ __all__ = [
     "ones",
     "ones_like",
     "optim",
+    "profile",
     "rand",
     "rand_like",
     "randn",

@@ -64,6 +64,8 @@ def div(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: .
 def pow(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def maximum(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def minimum(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
+def above(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array:
+    """1 where a > b, 1/2 where they are equal, else 0: what of a maximum's gradient is a's."""
 
 # Gradients: `dy` times the derivative, from the forward *output* y where that determines it.
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
@@ -116,6 +118,7 @@ def batch_norm(
     axis: int = 1,
     residual: ArrayLike | None = None,
     activation: str | None = None,
+    count: Array | None = None,
 ) -> tuple[Array, Saved]: ...
 def batch_norm_backward(
     dy: ArrayLike, x: ArrayLike, gamma: ArrayLike | None, saved: Saved, *, axis: int = 1
@@ -167,7 +170,14 @@ def layer_norm_backward(
 
 # --- randomness --------------------------------------------------------------------------------
 def dropout(
-    x: ArrayLike, p: float, *, seed: int, step: int = 0, module: int = 0, sample_offset: int = 0
+    x: ArrayLike,
+    p: float,
+    *,
+    seed: int,
+    step: int = 0,
+    module: int = 0,
+    sample_offset: int = 0,
+    source: Array | None = None,
 ) -> Array:
     """x / (1-p) where kept, else 0.
 
@@ -241,6 +251,10 @@ class FusedOptimizer:
         caller's business."""
 
     @property
+    def last_norm(self) -> float | None:
+        """What the last step returned on the CPU."""
+
+    @property
     def nonfinite_tensor(self) -> int | None:
         """The first tensor, counted over all groups, in whose gradient the last step found Inf or
         NaN; None where it found none or did not look."""
@@ -251,3 +265,53 @@ class FusedOptimizer:
         *,
         grad_scale: float = 1.0,
     ) -> float: ...
+
+# --- numbers in memory, labels -----------------------------------------------------------------
+def empty(shape: Sequence[int], dtype: str) -> Array:
+    """Uninitialised float32 or float64 memory, which a recorded step knows as its own."""
+
+def fill(out: ArrayLike, value: float) -> None: ...
+def advance(counter: ArrayLike) -> None:
+    """counter += 1, for one int64."""
+
+def snapshot(counters: ArrayLike) -> npt.NDArray[np.int64]:
+    """A copy of int64 counters, as of now."""
+
+def check_labels(op: str, target: ArrayLike, classes: int) -> None:
+    """ValueError in the name of `op` unless (N,) int32 or int64 labels lie in [0, classes)."""
+
+def check_probabilities(op: str, target: ArrayLike) -> None:
+    """ValueError in the name of `op` unless all elements lie in [0, 1]."""
+
+def pick(x: ArrayLike, target: ArrayLike) -> Array:
+    """(N,): x[i, target[i]]."""
+
+def unpick(dy: ArrayLike, target: ArrayLike, classes: int) -> Array:
+    """(N, classes): dy[i] at column target[i], 0 elsewhere."""
+
+# --- plans -------------------------------------------------------------------------------------
+class Plan:
+    """Recorded launches; see csrc/plan/plan.h. Results of operations that run between `start` and
+    `stop` are arrays of the class `array_type`."""
+
+    def __init__(self, array_type: type[Array]) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def input(self, array: Array) -> None: ...
+    def constant(self, array: Array) -> None: ...
+    def state(self, array: Array) -> None: ...
+    def problem(self) -> str | None: ...
+    def difference(self, other: Plan) -> str | None: ...
+    def run(self) -> None: ...
+    def save(self) -> bytes: ...
+    def restore(self, contents: bytes) -> None: ...
+    def __len__(self) -> int: ...
+
+class Profile:
+    """Times the launches of this thread between `start` and `stop`."""
+
+    def __init__(self) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def events(self) -> list[tuple[str, float, float, float, float]]:
+        """(name, floating-point operations, bytes, start, seconds) of each launch."""

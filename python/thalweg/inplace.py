@@ -9,13 +9,23 @@ import numpy as np
 from . import _core
 from . import functional as F
 from .autograd import is_grad_enabled
+from .backend import Array
 from .random import default_generator
+from .recording import active, refuse
 from .variable import SCALARS, Variable, data_of, operands
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .random import Generator
+
+
+def fill(array: Array, value: float) -> None:
+    """Set every element; a launch where a step is recorded."""
+    if active() is None:
+        array.fill(value)
+    else:
+        _core.fill(array, value)
 
 
 class InPlace(Variable):
@@ -59,6 +69,7 @@ class InPlace(Variable):
     def clamp_(self, min: float | None = None, max: float | None = None) -> Self:
         """Limit every element to [min, max]."""
         self._writable("clamp_")
+        refuse("clamp_ computes with NumPy", "use minimum and maximum, or do it outside the step")
         np.clip(self.data, min, max, out=self.data)
         return self
 
@@ -71,7 +82,7 @@ class InPlace(Variable):
     def fill_(self, value: float) -> Self:
         """Set every element to `value`."""
         self._writable("fill_")
-        self.data.fill(value)
+        fill(self.data, value)
         return self
 
     def zero_(self) -> Self:
@@ -102,6 +113,7 @@ class InPlace(Variable):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._writable("assignment to elements")
+        refuse("assignment to elements is done by NumPy", "use copy_, or do it outside the step")
         self.data[key] = value.data if isinstance(value, Variable) else value
 
     def _replaceable(self) -> bool:

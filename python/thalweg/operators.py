@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from . import functional as F
 from .backend import Array, aligned_empty, check_float, move
+from .recording import refuse_reading
 from .variable import Variable, data_of, operands
 
 if TYPE_CHECKING:
@@ -75,21 +76,27 @@ class Operators(Variable):
         return F.index(self, key)
 
     def __lt__(self, other: Any) -> Array:
+        refuse_reading("a comparison")
         return np.asarray(self.data < data_of(other))
 
     def __le__(self, other: Any) -> Array:
+        refuse_reading("a comparison")
         return np.asarray(self.data <= data_of(other))
 
     def __gt__(self, other: Any) -> Array:
+        refuse_reading("a comparison")
         return np.asarray(self.data > data_of(other))
 
     def __ge__(self, other: Any) -> Array:
+        refuse_reading("a comparison")
         return np.asarray(self.data >= data_of(other))
 
     def __eq__(self, other: object) -> Array:  # type: ignore[override]
+        refuse_reading("a comparison")
         return np.asarray(self.data == data_of(other))
 
     def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        refuse_reading("a comparison")
         return np.asarray(self.data != data_of(other))
 
     # --- functions of each element ---------------------------------------------------------------
@@ -182,9 +189,11 @@ class Operators(Variable):
         return F.log_softmax(self, axis)
 
     def argmax(self, axis: int | None = None) -> Any:
+        refuse_reading("argmax")
         return self.data.argmax(axis)
 
     def argmin(self, axis: int | None = None) -> Any:
+        refuse_reading("argmin")
         return self.data.argmin(axis)
 
     # --- shape -----------------------------------------------------------------------------------

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .recording import active, refuse
 
 
 class Generator:
@@ -17,7 +21,38 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
+        self.memory = np.zeros(3, np.int64)  # seed (its bits), step, sample_offset
         self.manual_seed(seed)
+
+    @property
+    def seed(self) -> int:
+        return int(self.memory.view(np.uint64)[0])
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self.memory.view(np.uint64)[0] = seed
+
+    @property
+    def step(self) -> int:
+        return int(self.memory[1])
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self.memory[1] = step
+
+    @property
+    def sample_offset(self) -> int:
+        return int(self.memory[2])
+
+    @sample_offset.setter
+    def sample_offset(self, offset: int) -> None:
+        self.memory[2] = offset
+
+    def snapshot(self) -> npt.NDArray[np.int64]:
+        """Seed, step and sample offset as of now, for `functional.dropout`."""
+        if (recorder := active()) is not None:
+            recorder.state(self.memory)
+        return _core.snapshot(self.memory)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed`, an integer in [0, 2**64)."""
@@ -34,13 +69,16 @@ class Generator:
     @property
     def numpy(self) -> np.random.Generator:
         """The sequential generator; made at first use, since numpy.random is slow to import."""
+        refuse(
+            "random numbers are drawn by NumPy", "draw them outside and pass them as an argument"
+        )
         if self._numpy is None:
             self._numpy = np.random.Generator(np.random.Philox(self.seed))
         return self._numpy
 
     def advance(self) -> None:
         """Count one training step."""
-        self.step += 1
+        _core.advance(self.memory[1:2])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later draws depend on: integers, strings and NumPy arrays."""

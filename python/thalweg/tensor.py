@@ -12,8 +12,9 @@ from . import _core
 from .autograd import Edge, Node, is_grad_enabled, propagate
 from .backend import Array, ArrayLike, DType, check_float
 from .functional.differentiate import seed_gradient
-from .inplace import InPlace
+from .inplace import InPlace, fill
 from .operators import Operators
+from .recording import active, refuse_reading
 from .variable import Variable, array_of
 
 
@@ -104,18 +105,22 @@ class Tensor(Operators, InPlace, Variable):
         """The only element as a Python float."""
         if self.data.size != 1:
             raise ValueError(f"item: expected one element, tensor has shape {self.shape}")
+        refuse_reading("item")
         return float(self.data.item())
 
     def tolist(self) -> Any:
+        refuse_reading("tolist")
         return self.data.tolist()
 
     def numpy(self) -> Array:
         """The array, without a copy; a tensor that requires grad has to be detached first."""
         if self.requires_grad:
             raise RuntimeError("numpy: the tensor requires grad, use .detach().numpy() or .data")
+        refuse_reading("numpy")
         return self.data
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        refuse_reading("numpy.asarray(tensor)")
         if copy:
             return np.array(self.data, dtype)
         return np.asarray(self.data, dtype)
@@ -145,6 +150,7 @@ class Tensor(Operators, InPlace, Variable):
         return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
+        refuse_reading("repr")
         text = np.array2string(self.data, prefix="tensor(", separator=", ")
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         grad = ", requires_grad=True" if self.requires_grad else ""
@@ -176,6 +182,8 @@ class Tensor(Operators, InPlace, Variable):
 
     @property
     def grad(self) -> Tensor | None:
+        if (recorder := active()) is not None:
+            recorder.leaf(self, reads=True)
         return self._grad
 
     @grad.setter
@@ -187,9 +195,13 @@ class Tensor(Operators, InPlace, Variable):
                 f"grad: expected {self.dtype} of shape {self.shape}, "
                 f"got {grad.dtype} of shape {grad.shape}"
             )
-        if self._buffer is not None and (grad is None or grad.data is not self._buffer):
-            np.copyto(self._buffer, 0 if grad is None else grad.data)
-            grad = None if grad is None else self.with_history(self._buffer, grad._node)
+        if (recorder := active()) is not None:
+            recorder.leaf(self, reads=False)
+        if self._buffer is not None and grad is None:
+            fill(self._buffer, 0)
+        elif self._buffer is not None and grad is not None and grad.data is not self._buffer:
+            _core.copy(grad.data, out=self._buffer)
+            grad = self.with_history(self._buffer, grad._node)
         self._grad = grad
 
     def move_grad(self, buffer: Array) -> None:
@@ -208,12 +220,14 @@ class Tensor(Operators, InPlace, Variable):
 
     def accumulate_grad(self, dy: Tensor) -> None:
         """Add `dy` to `.grad`, in place where nothing is recorded; then run the hooks."""
+        if (recorder := active()) is not None:
+            recorder.leaf(self, reads=True)
         if self._grad is not None and not is_grad_enabled():
             _core.add(self._grad.data, dy.data, out=self._grad.data)
         elif self._grad is not None:
             self.grad = self._grad + dy
         elif self._buffer is None and isinstance(dy.data.base, np.ndarray):
-            self._grad = self.with_history(dy.data.copy(), dy._node)  # a view of shared memory
+            self._grad = self.with_history(_core.copy(dy.data), dy._node)  # a view
         else:
             self.grad = dy
         for hook in self._hooks:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .autograd import Backward, Edge, Node, is_grad_enabled
 from .backend import Array, ArrayLike, as_array
+from .recording import constant
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,9 +59,9 @@ def operands(a: Any, b: Any) -> tuple[ArrayLike, ArrayLike]:
     """The arrays of two operands, where a Python scalar takes the dtype of the other."""
     a, b = data_of(a), data_of(b)
     if isinstance(b, SCALARS):
-        return a, np.asarray(b, as_array(a).dtype)
+        return a, constant(np.asarray(b, as_array(a).dtype))
     if isinstance(a, SCALARS):
-        return np.asarray(a, as_array(b).dtype), b
+        return constant(np.asarray(a, as_array(b).dtype)), b
     return a, b
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..autograd import Gradients, enable_grad, propagate
 from ..backend import ArrayLike
+from ..recording import constant
 from ..variable import Variable, array_of, needs_grad, record
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def seed_gradient(y: Any, gradient: Tensor | ArrayLike | None, name: str) -> Ten
                 f"{name}: gradient is needed for a result of shape {y.shape}; "
                 "only a single element has an implicit gradient of 1"
             )
-        return y.with_history(np.ones(y.shape, y.dtype))  # type: ignore[no-any-return]
+        return y.with_history(constant(np.ones(y.shape, y.dtype)))  # type: ignore[no-any-return]
     array = array_of(gradient)
     if array.shape != y.shape:
         raise ValueError(f"{name}: gradient must have shape {y.shape}, got {array.shape}")

@@ -7,6 +7,7 @@ A Python scalar takes the dtype of the other operand; two arrays of different dt
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -108,22 +109,22 @@ def _power(a: T, exponent: Any) -> T:
 
 def maximum(a: T, b: Any) -> T:
     """The larger of a and b; where they are equal each takes half of the gradient."""
-    x, y = (array_of(each) for each in operands(a, b))
-    return _select(_core.maximum(x, y), x > y, x == y, a, b)
+    x, y = operands(a, b)
+    return _select(_core.maximum(x, y), lambda: _core.above(x, y), a, b)
 
 
 def minimum(a: T, b: Any) -> T:
     """The smaller of a and b; where they are equal each takes half of the gradient."""
-    x, y = (array_of(each) for each in operands(a, b))
-    return _select(_core.minimum(x, y), x < y, x == y, a, b)
+    x, y = operands(a, b)
+    return _select(_core.minimum(x, y), lambda: _core.above(y, x), a, b)
 
 
-def _select(y: Array, first: Array, equal: Array, a: T, b: Any) -> T:
+def _select(y: Array, share_of_a: Callable[[], Array], a: T, b: Any) -> T:
     def backward(dy: T) -> Any:
-        share = _mask(first, dy) + 0.5 * _mask(equal, dy)
+        share = share_of_a()
         return (
             sum_to(mul(dy, share), _shape(a)) if needs_grad(a) else None,
-            sum_to(mul(dy, 1 - share), _shape(b)) if needs_grad(b) else None,
+            sum_to(mul(dy, sub(1, share)), _shape(b)) if needs_grad(b) else None,
         )
 
     return record(y, backward, a, b)

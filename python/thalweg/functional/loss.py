@@ -22,6 +22,8 @@ from .shape import index, reshape, sum
 
 T = TypeVar("T")
 
+_LABELS = (np.dtype(np.int32), np.dtype(np.int64))  # what compiled operations take
+
 REDUCTIONS = ("mean", "sum", "none", "batchmean")
 
 
@@ -76,7 +78,9 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     _check_same_shape(name, x, target)
     probabilities = array_of(target)
-    if not bool(np.all((probabilities >= 0) & (probabilities <= 1))):
+    if isinstance(probabilities, np.ndarray) and probabilities.flags.c_contiguous:
+        _core.check_probabilities(name, probabilities)
+    elif not bool(np.all((probabilities >= 0) & (probabilities <= 1))):
         raise ValueError(f"{name}: target must lie in [0, 1]")
     positive = mul(softplus(neg(x)), mul(target, pos_weight))
     return _reduce(name, add(positive, mul(softplus(x), sub(1, target))), reduction)
@@ -91,6 +95,9 @@ def class_indices(name: str, target: ArrayLike, samples: int, classes: int) -> A
         raise TypeError(f"{name}: target must hold integers, got {labels.dtype}")
     if labels.shape != (samples,):
         raise ValueError(f"{name}: target must have shape ({samples},), got {labels.shape}")
+    if isinstance(labels, np.ndarray) and labels.dtype in _LABELS:
+        _core.check_labels(name, labels, classes)
+        return labels
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
         raise ValueError(
@@ -112,8 +119,22 @@ def nll_loss(log_probabilities: T, target: ArrayLike, *, reduction: str = "mean"
     if len(shape) != 2:
         raise ValueError(f"nll_loss: log_probabilities must be (N, C), got shape {shape}")
     labels = class_indices("nll_loss", target, *shape)
-    picked = index(log_probabilities, (np.arange(shape[0]), labels))
-    return _reduce("nll_loss", neg(picked), reduction)
+    return _reduce("nll_loss", neg(_pick(log_probabilities, labels)), reduction)
+
+
+def _pick(x: T, labels: Array) -> T:
+    """x[i, labels[i]]."""
+    if not isinstance(labels, np.ndarray) or labels.dtype not in _LABELS:
+        return index(x, (np.arange(array_of(x).shape[0]), labels))
+    classes = array_of(x).shape[1]
+    y = _core.pick(data_of(x), labels)
+    return record(y, lambda dy: (_unpick(dy, labels, classes),), x)
+
+
+def _unpick(x: T, labels: Array, classes: int) -> T:
+    """(N, classes), x[i] at column labels[i] and 0 elsewhere."""
+    y = _core.unpick(data_of(x), labels, classes)
+    return record(y, lambda dy: (_pick(dy, labels),), x)
 
 
 def cross_entropy(

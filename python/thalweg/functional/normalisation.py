@@ -38,6 +38,7 @@ def batch_norm(
     axis: int = 1,
     residual: Any = None,
     activation: str | None = None,
+    count: Array | None = None,
 ) -> tuple[T, Any]:
     """activation(gamma * (x - mean) / sqrt(var + eps) + beta + residual), channel by channel.
 
@@ -51,6 +52,8 @@ def batch_norm(
         running_mean, running_var: (C,) arrays; None keeps no statistics.
         residual: same shape as x.
         activation: None or "relu".
+        count: int64 (), how many batches the running statistics have seen; where given, momentum is
+            1 / (count + 1), their plain average.
 
     Returns:
         y, and what `batch_norm_backward` needs.
@@ -71,6 +74,7 @@ def batch_norm(
         axis=axis,
         residual=data_of(residual),
         activation=activation,
+        count=count,
     )
     fixed = None if training else _fixed_statistics(running_mean, running_var)
     plain = residual is None and activation is None
@@ -202,13 +206,23 @@ def layer_norm(x: T, gamma: Any = None, beta: Any = None, *, eps: float = 1e-5) 
 
 
 def dropout(
-    x: T, p: float = 0.5, *, seed: int, step: int = 0, module: int = 0, sample_offset: int = 0
+    x: T,
+    p: float = 0.5,
+    *,
+    seed: int = 0,
+    step: int = 0,
+    module: int = 0,
+    sample_offset: int = 0,
+    source: Array | None = None,
 ) -> T:
     """x / (1 - p) with probability 1 - p, else 0 (Srivastava 2014).
 
     The mask is a function of (seed, step, module, sample_offset + index along axis 0, element), so
     it does not depend on threads, on ranks, or on what was drawn before.
+    Where `source` is given, seed, step and sample_offset are its three int64, see
+    `Generator.snapshot`.
     """
-    options = {"seed": seed, "step": step, "module": module, "sample_offset": sample_offset}
+    options: dict[str, Any] = {"step": step, "module": module, "sample_offset": sample_offset}
+    options |= {"seed": seed, "source": source}
     y = _core.dropout(data_of(x), p, **options)
     return record(y, lambda dy: (dropout(dy, p, **options),), x)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .. import _core
 from ..autograd import Gradients
 from ..backend import check_float
+from ..recording import active, constant
 from ..variable import array_of, data_of, needs_grad, record
 
 T = TypeVar("T")
@@ -25,7 +26,10 @@ Axis = int | Sequence[int] | None
 def reshape(x: T, shape: int | Sequence[int]) -> T:
     """The same elements in another shape; one entry may be -1."""
     array = array_of(x)
-    return record(array.reshape(shape), lambda dy: (reshape(dy, array.shape),), x)
+    y = array.reshape(shape)
+    if active() is not None and not np.may_share_memory(y, array):
+        y = _core.copy(array).reshape(shape)  # this layout needs a copy, which has to be recorded
+    return record(y, lambda dy: (reshape(dy, array.shape),), x)
 
 
 def permute(x: T, axes: Sequence[int]) -> T:
@@ -86,17 +90,33 @@ def reduced_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
 def index(x: T, key: Any) -> T:
     """`x[key]` with NumPy's meaning: a view for slices and integers, a copy for arrays."""
     array = array_of(x)
-    y = np.asarray(array[key])
+    y = array[_ending(key)] if _is_basic(key) else np.asarray(array[key])
     return record(y, lambda dy: (scatter(dy, key, array.shape),), x)
+
+
+def _is_basic(key: Any) -> bool:
+    """Whether NumPy gives a view for this key."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(
+        part is None
+        or part is Ellipsis
+        or (isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool))
+        for part in parts
+    )
+
+
+def _ending(key: Any) -> tuple[Any, ...]:
+    """A basic key with an ellipsis, so that one element is an array too."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return parts if Ellipsis in parts else (*parts, Ellipsis)
 
 
 def scatter(x: T, key: Any, shape: tuple[int, ...]) -> T:
     """Zeros of `shape` to which x was added at `key`, repeated positions repeatedly."""
     array = array_of(x)
-    y = np.zeros(shape, array.dtype)
-    parts = key if isinstance(key, tuple) else (key,)
-    if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
-        y[key] = array
+    y = constant(np.zeros(shape, array.dtype))
+    if _is_basic(key):
+        _core.copy(array, out=y[_ending(key)])
     else:
         np.add.at(y, key, array)
     return record(y, lambda dy: (index(dy, key),), x)
@@ -106,10 +126,10 @@ def concatenate(xs: Sequence[T], axis: int = 0) -> T:
     """Arrays joined along an existing axis."""
     arrays = _same_dtype("concatenate", xs)
     axis %= builtins.max(arrays[0].ndim, 1)
-    y = np.concatenate(arrays, axis)
     ends = np.cumsum([array.shape[axis] for array in arrays]).tolist()
     cuts = zip([0, *ends[:-1]], ends, strict=True)
     keys = [(slice(None),) * axis + (slice(start, stop),) for start, stop in cuts]
+    y = _joined(arrays, keys) if active() is not None else np.concatenate(arrays, axis)
 
     def backward(dy: Any) -> Gradients:
         return tuple(index(dy, k) if needs_grad(x) else None for x, k in zip(xs, keys, strict=True))
@@ -120,13 +140,29 @@ def concatenate(xs: Sequence[T], axis: int = 0) -> T:
 def stack(xs: Sequence[T], axis: int = 0) -> T:
     """Arrays of one shape joined along a new axis."""
     arrays = _same_dtype("stack", xs)
+    lead = (slice(None),) * (axis % (arrays[0].ndim + 1))
+    if active() is not None:
+        return concatenate(
+            [reshape(x, np.expand_dims(a, axis).shape) for x, a in zip(xs, arrays, strict=True)],
+            len(lead),
+        )
     y = np.stack(arrays, axis)
-    lead = (slice(None),) * (axis % y.ndim)
 
     def backward(dy: Any) -> Gradients:
         return tuple(index(dy, (*lead, i)) if needs_grad(x) else None for i, x in enumerate(xs))
 
     return record(y, backward, *xs)
+
+
+def _joined(arrays: list[Any], keys: list[tuple[slice, ...]]) -> Any:
+    """`np.concatenate` in operations that are recorded; keys[i] is where arrays[i] goes."""
+    shape = list(arrays[0].shape)
+    axis = len(keys[0]) - 1
+    shape[axis] = keys[-1][axis].stop
+    y = _core.empty(shape, str(arrays[0].dtype))
+    for array, key in zip(arrays, keys, strict=True):
+        _core.copy(array, out=y[key])
+    return y
 
 
 def _same_dtype(name: str, xs: Sequence[Any]) -> list[Any]:

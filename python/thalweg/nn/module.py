@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ..backend import Array, ArrayLike, as_array, check_float, move
+from ..recording import Changes, active
 from .parameter import Parameter
 
 M = TypeVar("M", bound="Module")
@@ -42,6 +43,7 @@ class Module:
 
     # --- registration ----------------------------------------------------------------------------
     def __setattr__(self, name: str, value: Any) -> None:
+        Changes.count += 1
         if isinstance(value, Parameter):
             self.register_parameter(name, value)
         elif isinstance(value, Module):
@@ -65,6 +67,7 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
+        Changes.count += 1
         for registry in (self._parameters, self._buffers, self._modules):
             if name in registry:
                 del registry[name]
@@ -72,6 +75,7 @@ class Module:
         object.__delattr__(self, name)
 
     def _forget(self, name: str) -> None:
+        Changes.count += 1
         if "_modules" not in self.__dict__:
             raise RuntimeError(
                 f"{type(self).__name__}: call super().__init__() before assigning {name!r}"
@@ -104,6 +108,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._numbered:
             self.number_modules()
+        if (recorder := active()) is not None:
+            recorder.module(self)
         return self.forward(*args, **kwargs)
 
     def number_modules(self) -> None:
@@ -171,6 +177,7 @@ class Module:
     # --- modes -----------------------------------------------------------------------------------
     def train(self: M, mode: bool = True) -> M:
         """Training mode, or evaluation mode with `mode=False`, for all modules below."""
+        Changes.count += 1
         for module in self.modules():
             module.__dict__["training"] = bool(mode)
         return self
@@ -191,7 +198,7 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad.data.fill(0)
+                parameter.grad.zero_()
 
     def to(self: M, target: Any) -> M:
         """Move parameters and floating buffers to "cpu" or "cuda", or to float32 or float64.
@@ -201,6 +208,7 @@ class Module:
         if target in ("cpu", "cuda"):
             return self._move(target)
         dtype = check_float(target, "Module.to: dtype")
+        Changes.count += 1
         for parameter in self.parameters():
             if parameter.dtype != dtype:
                 parameter.convert_(dtype)
@@ -210,6 +218,7 @@ class Module:
         return self
 
     def _move(self: M, device: str) -> M:
+        Changes.count += 1
         moved = [(p, move("Module.to", p.data, device)) for p in self.parameters()]
         for parameter, data in moved:
             if data is not parameter.data:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from .. import functional as F
 from ..backend import check_float
+from ..recording import refuse
 from .module import M, Module
 from .parameter import Parameter
 
@@ -72,19 +74,21 @@ class BatchNorm(Module):
         tracked = self.num_batches_tracked is not None
         if not self.training and tracked:
             return self._normalise(x, training=False, momentum=0)
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 1 / (int(self.num_batches_tracked) + 1) if tracked else 0
-        y = self._normalise(x, training=True, momentum=momentum)
+        average = self.momentum is None and tracked
+        y = self._normalise(x, training=True, momentum=self.momentum or 0, average=average)
         if self.training and tracked:
-            self.num_batches_tracked += 1
+            _core.advance(self.num_batches_tracked)
         return y
 
-    def _normalise(self, x: Any, *, training: bool, momentum: float) -> Any:
+    def _normalise(self, x: Any, *, training: bool, momentum: float, average: bool = False) -> Any:
         arguments = (x, self.weight, self.bias, self.running_mean, self.running_var)
+        count = self.num_batches_tracked if average else None
         if training and self.comm is not None and self.comm.size > 1:
+            refuse("sync_batch_norm communicates", "capture the steps of one rank only")
+            momentum = momentum if count is None else 1 / (int(count) + 1)
             return F.sync_batch_norm(*arguments, self.comm, momentum=momentum, eps=self.eps)
-        return F.batch_norm(*arguments, training=training, momentum=momentum, eps=self.eps)[0]
+        options: dict[str, Any] = {"training": training, "momentum": momentum, "count": count}
+        return F.batch_norm(*arguments, **options, eps=self.eps)[0]
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -32,10 +32,8 @@ class Dropout(Module):
         return F.dropout(
             x,
             self.p,
-            seed=source.seed,
-            step=source.step,
             module=self.module_id,
-            sample_offset=source.sample_offset,
+            source=source.snapshot(),
         )
 
     def extra_repr(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .. import _core
+from ..recording import active
 from . import state
 from .evaluation import Evaluation
 from .gradients import Gradients
@@ -108,6 +109,7 @@ class Optimizer(Evaluation, Gradients):
         self.param_groups: list[Group] = []
         self.last_grad_norm: float | None = None
         self._slots: list[Slots] = []
+        self._block = np.empty((0, len(_core.HYPER_FIELDS)))  # of all steps: a replay reads it too
         for group in as_groups(self._name, params):
             self._append(group)
         self._bind()
@@ -220,7 +222,9 @@ class Optimizer(Evaluation, Gradients):
             if slots.fresh:
                 self._initialise(group, slots)
                 slots.fresh = False
-        self.last_grad_norm = self._native.step(
+        if (recorder := active()) is not None:
+            recorder.optimizer(self)
+        norm = self._native.step(
             self._hyper(),
             sources,
             grad_scale=grad_scale,
@@ -230,6 +234,11 @@ class Optimizer(Evaluation, Gradients):
             zero_grad=zero_grad,
             nonfinite=self.nonfinite,
         )
+        self._conclude(norm)
+
+    def _conclude(self, norm: float | None) -> None:
+        """Take over what a compiled step found."""
+        self.last_grad_norm = norm
         found = self._native.nonfinite_tensor
         if found is not None:
             self.skipped_steps += 1
@@ -252,7 +261,10 @@ class Optimizer(Evaluation, Gradients):
         for group in self.param_groups:
             options = self.kernel_options(group)
             rows.append([options.get(field, 0.0) for field in _core.HYPER_FIELDS])
-        return np.array(rows, dtype=np.float64)
+        if self._block.shape != (len(rows), len(_core.HYPER_FIELDS)):
+            self._block = np.empty((len(rows), len(_core.HYPER_FIELDS)))
+        self._block[...] = rows
+        return self._block
 
     # --- state ---------------------------------------------------------------------------------
 

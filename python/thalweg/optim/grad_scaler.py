@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..recording import refuse
 from .options import check_range
 
 
@@ -86,6 +87,7 @@ class GradScaler:
         if not self._enabled:
             optimizer.step(**options)
             return True
+        refuse("GradScaler.step decides in Python", "scale outside a captured step")
         stepped = getattr(optimizer, "optimizer", optimizer)
         before, policy = stepped.skipped_steps, stepped.nonfinite
         stepped.nonfinite = "skip"

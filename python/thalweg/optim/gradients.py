@@ -7,6 +7,8 @@ from itertools import chain
 from typing import Any
 
 from .. import _core
+from ..recording import refuse_reading
+from ..tensor import Tensor
 from .options import Group
 from .slots import Slots
 
@@ -52,6 +54,9 @@ class Gradients:
         """Drop the parameters' `.grad`s, or fill them with zeros."""
         for slots in self._slots:
             for owner in slots.owners:
+                if isinstance(owner, Tensor) and set_to_none:
+                    owner.grad = None  # whatever it is: a replay may find another one
+                    continue
                 grad = getattr(owner, "grad", None)
                 if grad is not None and set_to_none:
                     owner.grad = None
@@ -68,6 +73,7 @@ class Gradients:
 
     def grad_norm(self, grads: Any = None, grad_scale: float = 1.0) -> float:
         """Euclidean norm of all gradients together, each times `grad_scale`."""
+        refuse_reading("Optimizer.grad_norm")
         self._refresh()
         self.last_grad_norm = self._native.grad_norm(self._gradients(grads), grad_scale=grad_scale)
         return self.last_grad_norm

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, SupportsFloat
 
+from ..recording import refuse
 from .base import Optimizer
 from .schedule import check_at_least
 
@@ -55,6 +56,7 @@ class ReduceLROnPlateau:
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 
     def step(self, metrics: SupportsFloat) -> None:
+        refuse("ReduceLROnPlateau.step counts in Python", "call it outside the captured step")
         """Count one step with this value of the metric. A NaN is no improvement."""
         value = float(metrics)
         self.last_epoch += 1

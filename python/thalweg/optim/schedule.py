@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..recording import refuse
 from .base import Optimizer
 
 
@@ -65,6 +66,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Count one step (an epoch or an update, as the caller likes) and set the rates."""
+        refuse("LRScheduler.step counts in Python", "call it outside the captured step")
         self.last_epoch += 1
         self.apply(self.last_epoch)
 

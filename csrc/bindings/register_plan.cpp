@@ -1,0 +1,194 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "bindings/recording.h"
+#include "bindings/register.h"
+#include "ops/counter.h"
+#include "ops/labels.h"
+#include "plan/plan.h"
+#include "plan/profile.h"
+
+namespace thalweg::bindings {
+namespace {
+
+class PyPlan;
+thread_local PyPlan* recording = nullptr;
+
+// A plan with references to all arrays that it uses.
+class PyPlan {
+ public:
+  explicit PyPlan(py::object array_type) : array_type_(std::move(array_type)) {}
+  ~PyPlan() { stop(); }
+  PyPlan(const PyPlan&) = delete;
+  PyPlan& operator=(const PyPlan&) = delete;
+
+  void start() {
+    if (recording) fail<DeviceError>("capture: a step is being recorded already; captures do not nest");
+    plan_.start();
+    recording = this;
+  }
+  void stop() {
+    if (recording != this) return;
+    plan_.stop();
+    recording = nullptr;
+  }
+
+  void declare(Plan::Memory memory, py::handle object) {
+    const Array array = input(object, {"capture", "array"});
+    if (memory == Plan::Memory::constant) check_contiguous("capture", "constant", array.view);
+    plan_.declare(memory, array.view);
+    keep(object);
+  }
+  void keep(py::handle object) { kept_.push_back(py::reinterpret_borrow<py::object>(object)); }
+
+  // Arrays that cannot be written to, by whatever name, do not change.
+  void note(const Array& array) {
+    keep(array.owner);
+    py::object root = array.owner;
+    while (py::isinstance<py::array>(root)) {
+      const auto holder = py::reinterpret_borrow<py::array>(root);
+      if (holder.writeable()) return;
+      if (!holder.base()) return plan_.declare(Plan::Memory::state, array.view);
+      root = holder.base();
+    }
+  }
+
+  py::object make(const py::dtype& type, const std::vector<py::ssize_t>& shape) const {
+    return array_type_(py::cast(shape), type);
+  }
+  void made(const Array& array) {
+    keep(array.owner);
+    plan_.declare(Plan::Memory::made, array.view);
+  }
+
+  void run() const {
+    without_gil([&] { plan_.run(); });
+  }
+  py::bytes save() const {
+    const auto contents = plan_.save();
+    return {reinterpret_cast<const char*>(contents.data()), contents.size()};
+  }
+  void restore(const std::string& contents) const {
+    const auto* first = reinterpret_cast<const std::byte*>(contents.data());
+    plan_.restore({first, first + contents.size()});
+  }
+
+  const Plan& plan() const { return plan_; }
+
+ private:
+  Plan plan_;
+  py::object array_type_;
+  std::vector<py::object> kept_;
+};
+
+class PyProfile {
+ public:
+  void start() {
+    if (launch_observer) fail<DeviceError>("profile: this thread is profiled or recorded already");
+    launch_observer = &profile_;
+  }
+  void stop() { launch_observer = nullptr; }
+  py::list events() const {
+    py::list result;
+    for (const auto& e : profile_.events())
+      result.append(py::make_tuple(e.name, e.flops, e.bytes, e.start, e.seconds));
+    return result;
+  }
+
+ private:
+  Profile profile_;
+};
+
+void register_plan_class(py::module_& m) {
+  const auto declare = [](Plan::Memory memory) {
+    return [memory](PyPlan& plan, py::handle array) { plan.declare(memory, array); };
+  };
+  py::class_<PyPlan>(m, "Plan")
+      .def(py::init<py::object>(), py::arg("array_type"))
+      .def("start", &PyPlan::start)
+      .def("stop", &PyPlan::stop)
+      .def("input", declare(Plan::Memory::input), py::arg("array"))
+      .def("constant", declare(Plan::Memory::constant), py::arg("array"))
+      .def("state", declare(Plan::Memory::state), py::arg("array"))
+      .def("problem", [](const PyPlan& plan) { return plan.plan().problem(); })
+      .def(
+          "difference",
+          [](const PyPlan& plan, const PyPlan& other) { return plan.plan().difference(other.plan()); },
+          py::arg("other"))
+      .def("run", &PyPlan::run)
+      .def("save", &PyPlan::save)
+      .def("restore", &PyPlan::restore, py::arg("contents"))
+      .def("__len__", [](const PyPlan& plan) { return plan.plan().size(); });
+}
+
+py::object snapshot(py::handle object) {
+  const Array counters = input(object, {"snapshot", "counters"}), copy = empty_like(counters.view);
+  without_gil([&] { ops::snapshot(counters.view, copy.view); });
+  return copy.owner;
+}
+
+py::object pick(py::handle x_object, py::handle target_object) {
+  const Array x = input(x_object, {"pick", "x"}), target = input(target_object, {"pick", "target"});
+  check_float("pick", "x", x.view);
+  check_rank("pick", "x", x.view, 2);
+  const Array y = empty(x.view.device, x.view.dtype, {x.view.shape[0]});
+  without_gil([&] { ops::pick(x.view, target.view, y.view); });
+  return y.owner;
+}
+
+py::object unpick(py::handle dy_object, py::handle target_object, std::int64_t classes) {
+  const Array dy = input(dy_object, {"unpick", "dy"}), target = input(target_object, {"unpick", "target"});
+  check_float("unpick", "dy", dy.view);
+  check_rank("unpick", "dy", dy.view, 1);
+  const Array dx = empty(dy.view.device, dy.view.dtype, {dy.view.shape[0], classes});
+  without_gil([&] { ops::unpick(dy.view, target.view, dx.view); });
+  return dx.owner;
+}
+
+void register_memory(py::module_& m) {
+  m.def("advance", [](py::handle counter) {
+    const Array array = output(counter, {"advance", "counter"});
+    without_gil([&] { ops::advance(array.view); });
+  });
+  m.def("snapshot", &snapshot, py::arg("counters"));
+  m.def("fill", [](py::handle out, double value) {
+    const Array array = output(out, {"fill", "out"});
+    without_gil([&] { ops::fill(array.view, value); });
+  });
+  m.def("check_labels", [](const std::string& op, py::handle target, std::int64_t classes) {
+    const Array labels = input(target, {op.c_str(), "target"});
+    without_gil([&] { ops::check_labels(op, labels.view, classes); });
+  });
+  m.def("check_probabilities", [](const std::string& op, py::handle target) {
+    const Array array = input(target, {op.c_str(), "target"});
+    without_gil([&] { ops::check_probabilities(op, array.view); });
+  });
+  m.def("pick", &pick, py::arg("x"), py::arg("target"));
+  m.def("unpick", &unpick, py::arg("dy"), py::arg("target"), py::arg("classes"));
+}
+
+}  // namespace
+
+bool is_recording() { return recording != nullptr; }
+void note_array(const Array& array) { recording->note(array); }
+void keep_alive(py::handle object) { recording->keep(object); }
+py::object make_array(const py::dtype& type, const std::vector<py::ssize_t>& shape) {
+  return recording->make(type, shape);
+}
+void note_result(const Array& array) { recording->made(array); }
+
+void register_plan(py::module_& m) {
+  register_plan_class(m);
+  register_memory(m);
+  m.def("empty", [](const std::vector<std::int64_t>& shape, const std::string& dtype) {
+    const DType type = dtype == "float64" ? DType::f64 : DType::f32;
+    return empty(Device::cpu, type, shape.data(), static_cast<int>(shape.size())).owner;
+  });
+  py::class_<PyProfile>(m, "Profile")
+      .def(py::init<>())
+      .def("start", &PyProfile::start)
+      .def("stop", &PyProfile::stop)
+      .def("events", &PyProfile::events);
+}
+
+}  // namespace thalweg::bindings
