@@ -118,7 +118,9 @@ def capture(
 
     A replay is one call without the interpreter lock. Parameters, states, running statistics,
     dropout's counters and hyperparameters are those of the moment; whatever else the function does
-    in Python is done in the recorded calls only.
+    in Python is done in the recorded calls only. Three such things go unnoticed, so keep them out
+    of a step: NumPy writing into a parameter what it held already, NumPy reading for a side effect
+    (a metric), and a branch on an object's attribute that was equal in both recordings.
 
     Raises:
         CaptureError: (by the call) the step reads values, computes with NumPy, uses numbers or
