@@ -71,10 +71,10 @@ cuda-emulated: $(VENV)/installed-cuda
 	$(BIN)/cmake --build build/emulated --target _cuda_emulated
 	$(BIN)/cmake --build build/emulated-asan --target _cuda_emulated
 	THALWEG_CUDA_EMULATED=$$(ls build/emulated/_cuda_emulated.*.so) THALWEG_EMULATE_ORDER=reverse \
-	  $(BIN)/python -m pytest -q -m gpu $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -q -m gpu -n auto $(PYTEST_ARGS)
 	THALWEG_CUDA_EMULATED=$$(ls build/emulated-asan/_cuda_emulated.*.so) ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest -q -m gpu $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -q -m gpu -n auto $(PYTEST_ARGS)
 
 ## make wheel-cuda  dist/thalweg_cuda13-….whl: the package with its CUDA half
 wheel-cuda: $(BIN)/python
