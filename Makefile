@@ -12,7 +12,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: demo test test-all lint format dev bench cuda cuda-emulated wheel-cuda clean help
+.PHONY: demo test test-all lint format dev bench cuda cuda-emulated sanitize wheel-cuda clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -75,6 +75,26 @@ cuda-emulated: $(VENV)/installed-cuda
 	THALWEG_CUDA_EMULATED=$$(ls build/emulated-asan/_cuda_emulated.*.so) ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  $(BIN)/python -m pytest -q -m gpu -n auto $(PYTEST_ARGS)
+
+# GCC's libraries come first in the process, since Python is not built with them. Python itself leaks.
+# PyTorch and mpirun bring libraries of their own; sweeps on guarded memory would see ASan's instead.
+SANITIZED = build/sanitize/site
+RUNTIMES = $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
+
+## make sanitize  the tests under AddressSanitizer and UBSan, and the thread pool under ThreadSanitizer
+sanitize: $(VENV)/installed-cuda
+	$(CONFIGURE) -B build/tsan -DTHALWEG_SANITIZE=thread
+	$(BIN)/cmake --build build/tsan --target pool_stress
+	TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 build/tsan/pool_stress
+	$(CONFIGURE) -B build/sanitize -DTHALWEG_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1"
+	$(BIN)/cmake --build build/sanitize
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	git archive HEAD:python | tar -x -C $(SANITIZED)
+	cp build/sanitize/_core.*.so $(SANITIZED)/thalweg/
+	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:log_path=build/sanitize/asan \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=build/sanitize/ubsan LD_PRELOAD="$(RUNTIMES)" \
+	  $(BIN)/python -m pytest -q -m "not slow and not torch and not mpi and not unsanitized" $(PYTEST_ARGS)
 
 ## make wheel-cuda  dist/thalweg_cuda13-….whl: the package with its CUDA half
 wheel-cuda: $(BIN)/python

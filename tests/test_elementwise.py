@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard_pages import guarded
 from thalweg import _core
 
 Array = npt.NDArray[Any]
@@ -185,19 +184,6 @@ def test_nothing_outside_the_output_is_touched() -> None:
     assert np.all(out == 2)
     frame[1:8:2, 3:36:3] = 7
     assert np.all(frame == 7)
-
-
-@pytest.mark.parametrize("at_end", [False, True])
-def test_no_access_outside_the_arrays(isa: str, at_end: bool) -> None:
-    for n in (1, 3, 15, 17, 65):
-        x, y = guarded((n,), np.float32, at_end=at_end), guarded((n,), np.float32, at_end=at_end)
-        for name in ("relu", "exp", "softplus"):
-            getattr(_core, name)(x, out=y)
-        _core.add(x, 1.0, out=y)
-        _core.pow(x, y, out=y)
-    row = guarded((5,), np.float32, at_end=at_end)
-    matrix = guarded((7, 5), np.float32, at_end=at_end)
-    _core.add(matrix, row, out=matrix)
 
 
 # --- numbers, shapes, aliasing ----------------------------------------------------------------

@@ -375,6 +375,15 @@ def test_one_bias_serves_all_columns_through_a_zero_stride() -> None:
     np.testing.assert_array_equal(_core.matmul(a[0], b, bias=bias), np.full(50, 6))
 
 
+def test_small_stacks_add_a_bias_to_strided_results_once() -> None:
+    """Tiles that go through a buffer: two threads once shared one."""
+    a, b, bias = np.ones((3, 3073, 1), np.float32), np.ones((3, 1, 2), np.float32), np.ones(2, "f4")
+    for _ in range(20):
+        out = np.zeros((3, 3073, 4), np.float32)[..., ::2]
+        _core.matmul(a, b, out=out, bias=bias)
+        np.testing.assert_array_equal(out, 2)
+
+
 # --- precision --------------------------------------------------------------------------------
 
 

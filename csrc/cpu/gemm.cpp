@@ -262,7 +262,9 @@ class Gemm {
     const std::int64_t row_blocks = ceil_div(p.m, blocking_.rows);
     const std::int64_t group = scratch ? columns : group_columns(row_blocks, columns, depth);
     const std::int64_t groups = ceil_div(columns, group);
-    parallel_for(row_blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    // With a scratch of its own the caller does all tasks itself, also where no thread runs beside it.
+    const std::int64_t tasks = row_blocks * groups;
+    parallel_for(tasks, scratch ? tasks : 1, [&](std::int64_t begin, std::int64_t end) {
       std::optional<GemmWorkspace::Slot> slot;
       const Scratch<T> own = scratch ? *scratch : scratch_of(slot.emplace(*workspace_));
       for (std::int64_t task = begin; task < end; ++task) {

@@ -47,7 +47,7 @@ THALWEG_RULE Vector<T> load_halves(const T* p, const T* q) {
   return (Vector<T>)_mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd((const double*)p)),
                                          _mm_loadu_pd((const double*)q), 1);
 #else
-  return (Vector<T>)_mm_loadh_pd(_mm_load_sd((const double*)p), (const double*)q);
+  return (Vector<T>)_mm_unpacklo_epi64(_mm_loadu_si64(p), _mm_loadu_si64(q));
 #endif
 }
 
