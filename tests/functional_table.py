@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import reference.conv
 import reference.nn as ref
 import thalweg as tw
 
@@ -153,6 +154,16 @@ OPS: dict[str, Op] = {
     "linear 3-d": Op(F.linear, ref.linear, ((2, 3, 3), (4, 3), (4,))),
     "block_linear": Op(F.block_linear, ref.block_linear, ((5, 6), (2, 4, 3), (8,))),
     "block_linear 3-d": Op(F.block_linear, ref.block_linear, ((2, 2, 6), (3, 1, 2), (3,))),
+    "conv2d": Op(
+        F.conv2d, reference.conv.conv2d, ((2, 2, 4, 5), (3, 2, 3, 2), (3,)), peer="conv2d"
+    ),
+    "conv2d strided": Op(
+        lambda x, w: F.conv2d(x, w, None, 2, (1, 0), groups=2),
+        lambda x, w: reference.conv.conv2d(
+            x, w, None, reference.conv.Geometry((2, 2), (1, 1, 0, 0), (1, 1), 2)
+        ),
+        ((1, 4, 4, 5), (2, 2, 3, 3)),
+    ),
     "batch_norm": Op(
         lambda x, g, b: F.batch_norm(x, g, b, training=True)[0],
         lambda x, g, b: ref.batch_norm(x, g, b, 1e-5),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import reference.nn as ref
+from reference.conv import Geometry, conv2d
 from thalweg import nn
 
 
@@ -40,6 +41,26 @@ LAYERS: dict[str, Layer] = {
     ),
     "BlockLinear": Layer(
         lambda: nn.BlockLinear(6, 4, 2), (5, 6), state("weight", "bias", f=ref.block_linear)
+    ),
+    "Conv2d": Layer(
+        lambda: nn.Conv2d(2, 3, 3),
+        (2, 2, 5, 4),
+        state("weight", "bias", f=conv2d),
+        lambda t: t.nn.Conv2d(2, 3, 3),
+    ),
+    "Conv2d with every option": Layer(
+        lambda: nn.Conv2d(4, 2, (3, 2), (2, 1), (1, 2), (1, 2), 2, bias=False),
+        (2, 4, 5, 4),
+        state(
+            "weight",
+            f=lambda x, w: conv2d(x, w, None, Geometry((2, 1), (1, 1, 2, 2), (1, 2), 2)),
+        ),
+        lambda t: t.nn.Conv2d(4, 2, (3, 2), (2, 1), (1, 2), (1, 2), 2, bias=False),
+    ),
+    "Conv2d of the same size": Layer(
+        lambda: nn.Conv2d(2, 2, (4, 3), padding="same"),
+        (1, 2, 4, 4),
+        state("weight", "bias", f=lambda x, w, b: conv2d(x, w, b, Geometry((1, 1), (1, 2, 1, 1)))),
     ),
     "BatchNorm1d": Layer(
         lambda: nn.BatchNorm1d(3),

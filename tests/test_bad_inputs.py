@@ -73,6 +73,10 @@ BATCH = normal(8, 3, 2, 2)
 CHANNELS = {"gamma": normal(3, seed=1), "beta": normal(3, seed=2)}
 RUNNING = {"running_mean": normal(3, seed=3), "running_var": positive(3, seed=4)}
 
+CONVOLUTION: dict[str, Any] = {
+    "stride": (2, 1), "padding": (1, 1, 0, 1), "dilation": (1, 1), "groups": 2
+}  # fmt: skip
+
 ROWS = [
     *[with_out(name, "x", draw=positive) for name in UNARY],
     *[with_out(name, "a", "b") for name in BINARY if name != "pow"],
@@ -124,6 +128,21 @@ ROWS = [
         lambda a, b, bias, out: _core.matmul(a, b, bias=bias, out=out),
         {"a": normal(4, 5), "b": normal(5, 6), "bias": normal(6)},
         {"out": np.ones((4, 6), "f4")},
+    ),
+    Row(
+        "conv2d",
+        lambda x, weight, bias: _core.conv2d(x, weight, bias, **CONVOLUTION),
+        {"x": normal(2, 4, 5, 6), "weight": normal(6, 2, 3, 2), "bias": normal(6)},
+    ),
+    Row(
+        "conv2d_data_gradient",
+        lambda dy, weight: _core.conv2d_data_gradient(dy, weight, (5, 6), **CONVOLUTION),
+        {"dy": normal(2, 6, 3, 6), "weight": normal(6, 2, 3, 2)},
+    ),
+    Row(
+        "conv2d_weight_gradient",
+        lambda dy, x: _core.conv2d_weight_gradient(dy, x, (3, 2), **CONVOLUTION),
+        {"dy": normal(2, 6, 3, 6), "x": normal(2, 4, 5, 6)},
     ),
     Row(
         "optimizer",

@@ -26,6 +26,7 @@ PYBIND11_MODULE(_core, m) {
   register_norm(m);
   register_dropout(m);
   register_matmul(m);
+  register_conv(m);
   register_optim(m);
   register_plan(m);
 }

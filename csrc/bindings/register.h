@@ -13,6 +13,7 @@ void register_softmax(py::module_& m);
 void register_norm(py::module_& m);
 void register_dropout(py::module_& m);
 void register_matmul(py::module_& m);
+void register_conv(py::module_& m);
 void register_optim(py::module_& m);
 void register_plan(py::module_& m);
 

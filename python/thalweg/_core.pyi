@@ -198,6 +198,47 @@ def matmul(
 def set_matmul_precision(precision: str) -> None: ...
 def get_matmul_precision() -> str: ...
 
+# --- convolution -------------------------------------------------------------------------------
+# Images are (N, C, H, W) in any strides. Those of a result are channels-last if those that it is
+# made from are. padding: above, below, left, right.
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    activation: str | None = None,
+    precision: str | None = None,
+) -> Array: ...
+def conv2d_data_gradient(
+    dy: ArrayLike,
+    weight: ArrayLike,
+    size: tuple[int, int],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    precision: str | None = None,
+) -> Array:
+    """dx, where x has (height, width) = size."""
+
+def conv2d_weight_gradient(
+    dy: ArrayLike,
+    x: ArrayLike,
+    kernel: tuple[int, int],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    precision: str | None = None,
+) -> Array:
+    """dw, where a kernel has (height, width) = kernel."""
+
 # --- optimizers --------------------------------------------------------------------------------
 def optimizer_rules() -> dict[str, list[str]]:
     """Rule name -> names of its per-element states, e.g. {"adam": ["exp_avg", "exp_avg_sq"]}."""

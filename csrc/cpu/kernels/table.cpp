@@ -14,6 +14,7 @@ Kernels make_kernels() {
   fill(kernels.softmax);
   fill(kernels.norm);
   fill(kernels.gemm);
+  fill(kernels.conv);
   fill(kernels.optim);
   fill(kernels.limits);
   return kernels;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/config.h"
+#include "cpu/kernels/conv.h"
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/gemm.h"
@@ -25,6 +26,7 @@ struct Kernels {
   SoftmaxKernels softmax;
   NormKernels norm;
   GemmKernels gemm;
+  ConvKernels conv;
   OptimKernels optim;
   LimitKernels limits;
 };
@@ -36,6 +38,7 @@ void fill(ReduceKernels&);
 void fill(SoftmaxKernels&);
 void fill(NormKernels&);
 void fill(GemmKernels&);
+void fill(ConvKernels&);
 void fill(OptimKernels&);
 void fill(LimitKernels&);
 Kernels make_kernels();

@@ -21,6 +21,7 @@ from .activation import (
     tanh,
     tanh_backward,
 )
+from .convolution import conv2d, conv2d_backward
 from .differentiate import grad
 from .elementwise import (
     abs,
@@ -96,6 +97,8 @@ __all__ = [
     "cast",
     "clip",
     "concatenate",
+    "conv2d",
+    "conv2d_backward",
     "copy",
     "cross_entropy",
     "div",

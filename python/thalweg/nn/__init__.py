@@ -13,6 +13,7 @@ from .activation import (
     Tanh,
 )
 from .container import Concat, Flatten, ModuleList, Residual, Sequential
+from .conv import Conv2d
 from .linear import BlockLinear, Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, MSELoss, NLLLoss
 from .module import Module
@@ -28,6 +29,7 @@ __all__ = [
     "BatchNorm2d",
     "BlockLinear",
     "Concat",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",

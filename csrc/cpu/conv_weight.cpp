@@ -1,0 +1,177 @@
+// The gradient of a convolution's weights: for each tap a product of x, shifted, and dy over all pixels.
+#include <cstddef>
+#include <vector>
+
+#include "base/parallel.h"
+#include "cpu/conv_window.h"
+#include "cpu/gemm_workspace.h"
+
+namespace thalweg {
+namespace {
+
+constexpr double kChunkBytes = 2 << 20;  // of the blocks that are copied before they are multiplied
+constexpr double kTaskFlops = 3e5;       // a few microseconds
+
+// sums[g, t, c, o] = sum over n, i, j of x[n, i * step + t.row, j * step + t.column, g, c] dy[n, i, j, g, o]
+template <class T>
+class WeightGradient {
+ public:
+  WeightGradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw)
+      : g_(geometry),
+        dw_(dw),
+        dy_(dy),
+        kernels_(kernels().conv.family<T>()),
+        taps_(taps_of(geometry, dw)),
+        window_(Images<const T>(x), g_.channels, g_.x, g_.stride, g_.y, taps_),
+        inputs_(g_.channels / g_.groups),
+        outputs_(g_.outputs / g_.groups),
+        k_(static_cast<std::int64_t>(taps_.size()) * inputs_),
+        panels_(ceil_div(outputs_, width())),
+        blocks_(g_.images, g_.y.height, static_cast<double>(g_.y.width), kConvDepth<T>, g_.images),
+        runs_(window_.runs(taps_, inputs_, 0, k_)) {
+    for (const ConvRun& run : runs_) row_tiles_ += ceil_div(run.length, kernels_.tile_rows);
+  }
+
+  void run() {
+    thread_local GemmWorkspace workspace;
+    const std::int64_t block_images = std::max<std::int64_t>(1, blocks_.most_images());
+    window_size_ = ceil_div(window_.elements(block_images, blocks_.most_rows()), 64) * 64;
+    dy_size_ = block_images * blocks_.most_rows() * g_.y.width * g_.groups * panels_ * width();
+    const double block_bytes = static_cast<double>((window_size_ + dy_size_) * sizeof(T));
+    const std::int64_t chunk =
+        std::clamp<std::int64_t>(static_cast<std::int64_t>(kChunkBytes / std::max(1.0, block_bytes)), 1,
+                                 std::max<std::int64_t>(1, blocks_.count()));
+    const std::int64_t sums_size = g_.groups * panels_ * k_ * width();
+    workspace.reserve(static_cast<std::size_t>(sums_size + chunk * (window_size_ + dy_size_)) * sizeof(T), 0,
+                      0);
+    sums_ = reinterpret_cast<T*>(workspace.shared());
+    T* const copies = sums_ + sums_size;
+    if (blocks_.count() == 0) std::fill_n(sums_, sums_size, T(0));
+    std::vector<Piece> pieces(static_cast<std::size_t>(chunk));
+    for (std::int64_t first = 0; first < blocks_.count(); first += chunk) {
+      const std::int64_t count = std::min(chunk, blocks_.count() - first);
+      parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+          pieces[i] = copy_block(blocks_.at(first + i), copies + i * (window_size_ + dy_size_));
+      });
+      const std::int64_t tiles = g_.groups * panels_ * row_tiles_;
+      parallel_for(tiles, grain(count), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = 0; i < count; ++i) multiply_tiles(pieces[i], first + i > 0, begin, end);
+      });
+    }
+    store_sums();
+  }
+
+ private:
+  // A block's operands: dy as panels (group, panel, pixel, width()).
+  struct Piece {
+    Block block;
+    typename Windows<T>::Place x;
+    const T* dy;
+    std::vector<ConvRun> rows;  // of the output, relative to the first pixel
+  };
+
+  std::int64_t width() const { return kernels_.tile_columns(); }
+
+  // Tiles that make a task.
+  std::int64_t grain(std::int64_t blocks) const {
+    const double flops =
+        2.0 * static_cast<double>(kernels_.tile_rows * width()) *
+        static_cast<double>(blocks * blocks_.most_images() * blocks_.most_rows() * g_.y.width);
+    const std::int64_t tiles = g_.groups * panels_ * row_tiles_;
+    return std::max({std::int64_t{1}, static_cast<std::int64_t>(kTaskFlops / std::max(1.0, flops)),
+                     tiles / (4 * num_threads())});
+  }
+
+  Piece copy_block(const Block& block, T* copies) const {
+    Piece piece{block, window_.place(block, copies, kernels_), copies + window_size_, {}};
+    const std::int64_t pixels = g_.y.width;
+    T* to = copies + window_size_;
+    for (std::int64_t panel = 0; panel < g_.groups * panels_; ++panel) {
+      const std::int64_t first = panel % panels_ * width(), columns = std::min(width(), outputs_ - first);
+      const T* from = dy_.data + (panel / panels_ * outputs_ + first) * dy_.channel;
+      const bool whole = dy_.row == pixels * dy_.column;
+      const std::int64_t rows = whole ? 1 : block.rows, length = whole ? pixels * block.rows : pixels;
+      for (std::int64_t n = 0; n < block.images; ++n)
+        for (std::int64_t i = 0; i < rows; ++i, to += length * width())
+          kernels_.copy(to, width(), 1, from + (block.image + n) * dy_.image + (block.row + i) * dy_.row,
+                        dy_.column, dy_.channel, length, columns);
+    }
+    for (std::int64_t n = 0; n < block.images; ++n)
+      for (std::int64_t i = 0; i < block.rows; ++i)
+        piece.rows.push_back({n * piece.x.image + i * g_.stride.height * piece.x.row, pixels});
+    return piece;
+  }
+
+  // Tiles begin … end, counted through groups, panels, runs and their rows.
+  void multiply_tiles(const Piece& piece, bool accumulate, std::int64_t begin, std::int64_t end) const {
+    const std::int64_t pixels = piece.block.images * piece.block.rows * g_.y.width;
+    ConvTile<T> tile;
+    tile.a_step = g_.stride.width * piece.x.column;
+    tile.runs = piece.rows.data();
+    tile.run_count = static_cast<std::int64_t>(piece.rows.size());
+    tile.b_row = tile.c_row = width();
+    tile.accumulate = accumulate;
+    for (std::int64_t panel = begin / row_tiles_; panel * row_tiles_ < end; ++panel) {
+      tile.columns = static_cast<int>(std::min(width(), outputs_ - panel % panels_ * width()));
+      tile.b = piece.dy + panel * pixels * width();
+      std::int64_t at = panel * row_tiles_;
+      T* sums = sums_ + panel * k_ * width();
+      for (const ConvRun& run : runs_) {
+        const std::int64_t parts = ceil_div(run.length, kernels_.tile_rows);
+        for (std::int64_t i = std::clamp<std::int64_t>(begin - at, 0, parts),
+                          last = std::clamp<std::int64_t>(end - at, 0, parts);
+             i < last; ++i) {
+          const std::int64_t row = part_begin(run.length, parts, i);
+          const std::int64_t rows = part_begin(run.length, parts, i + 1) - row;
+          tile.a = piece.x.data + panel / panels_ * inputs_ + run.offset + row;
+          tile.c = sums + row * width();
+          kernels_.column_tiles[kernels_.index(rows, tile.columns, kernels_.vector)](tile);
+        }
+        at += parts;
+        sums += run.length * width();
+      }
+    }
+  }
+
+  void store_sums() const {
+    const auto taps = static_cast<std::int64_t>(taps_.size());
+    const std::int64_t input = dw_.strides[1], output = dw_.strides[0];
+    const bool regular = dw_.strides[3] == 1 && dw_.strides[2] == g_.kernel.width;
+    parallel_for(g_.groups * panels_, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t panel = begin; panel < end; ++panel) {
+        const std::int64_t first = panel % panels_ * width(), columns = std::min(width(), outputs_ - first);
+        T* to = dw_.as<T>() + (panel / panels_ * outputs_ + first) * output;
+        const T* from = sums_ + panel * k_ * width();
+        if (regular && taps > 3)  // a matrix (columns, taps) for each channel
+          for (std::int64_t c = 0; c < inputs_; ++c)
+            kernels_.copy(to + c * input, output, 1, from + c * width(), 1, inputs_ * width(), columns, taps);
+        else
+          for (std::int64_t t = 0; t < taps; ++t)
+            kernels_.copy(to + taps_[static_cast<std::size_t>(t)].weight, output, input,
+                          from + t * inputs_ * width(), 1, width(), columns, inputs_);
+      }
+    });
+  }
+
+  const ConvGeometry& g_;
+  const View& dw_;
+  const Images<const T> dy_;
+  const ConvFamily<T>& kernels_;
+  const std::vector<Tap> taps_;
+  const Windows<T> window_;
+  const std::int64_t inputs_, outputs_, k_, panels_;
+  const Blocks blocks_;
+  const std::vector<ConvRun> runs_;  // rows of the result that are neighbours in a window
+  std::int64_t row_tiles_ = 0, window_size_ = 0, dy_size_ = 0;
+  T* sums_ = nullptr;
+};
+
+}  // namespace
+
+void conv2d_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw) {
+  if (dw.elements() == 0) return;
+  with_float_type(dw.dtype, [&]<class T>(T) { WeightGradient<T>(geometry, dy, x, dw).run(); });
+}
+
+}  // namespace thalweg

@@ -1,0 +1,150 @@
+#include "cpu/kernels/conv.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/table.h"
+
+namespace thalweg::THALWEG_ISA {
+namespace {
+
+// As many accumulators as registers allow beside a row of B and one broadcast; see gemm.cpp.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 4;
+#endif
+
+// kAlongRows: consecutive rows of A are neighbours in memory, else consecutive k are.
+template <class T, int kRows, int kVectors, bool kAlongRows, bool kPartial>
+__attribute__((always_inline)) inline void multiply_runs(const ConvTile<T>& t) {
+  const Lanes<T> last(t.columns - (kVectors - 1) * kWidth<T>);
+  const auto load_row = [&](const T* p, int j) __attribute__((always_inline)) {
+    return kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>) : load(p + j * kWidth<T>);
+  };
+  const std::int64_t row_step = kAlongRows ? 1 : t.a_step, k_step = kAlongRows ? t.a_step : 1;
+  Vector<T> sums[kRows][kVectors] = {};
+  const T* b = t.b;
+  for (const ConvRun *run = t.runs, *end = run + t.run_count; run != end; ++run) {
+    const T* a = t.a + run->offset;
+    for (std::int64_t k = run->length; k > 0; --k) {
+      Vector<T> row[kVectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) row[j] = load_row(b, j);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const Vector<T> x = broadcast(a[i * row_step]);
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) sums[i][j] = multiply_add<T>(x, row[j], sums[i][j]);
+      }
+      a += k_step;
+      b += t.b_row;
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    T* c = t.c + i * t.c_row;
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) {
+      const Vector<T> sum = t.accumulate ? load_row(c, j) + sums[i][j] : sums[i][j];
+      if (kPartial && j == kVectors - 1)
+        last.store(c + j * kWidth<T>, sum);
+      else
+        store(c + j * kWidth<T>, sum);
+    }
+  }
+}
+
+template <class T, int kRows, int kVectors, bool kAlongRows>
+void tile(const ConvTile<T>& t) {
+  if (Lanes<T>::kFree || t.columns % kWidth<T> != 0)
+    multiply_runs<T, kRows, kVectors, kAlongRows, true>(t);
+  else
+    multiply_runs<T, kRows, kVectors, kAlongRows, false>(t);
+}
+
+template <class T, bool kAlongRows, std::size_t... kIndex>
+constexpr auto make_tiles(std::index_sequence<kIndex...>) {
+  constexpr int kVectors = ConvFamily<T>::kTileVectors;
+  return std::array{tile<T, static_cast<int>(kIndex) / kVectors + 1, static_cast<int>(kIndex) % kVectors + 1,
+                         kAlongRows>...};
+}
+
+template <class T, bool kAlongRows>
+constexpr auto kTiles =
+    make_tiles<T, kAlongRows>(std::make_index_sequence<kTileRows * ConvFamily<T>::kTileVectors>{});
+
+// A square of vectors, transposed in registers: to[i * to_row + j] = from[i + j * from_col].
+template <class T>
+void copy_square(T* to, std::int64_t to_row, const T* from, std::int64_t from_col, int rows, int columns) {
+  const Lanes<T> down(rows), across(columns);
+  Vector<T> square[kWidth<T>];
+#pragma GCC unroll 16
+  for (int j = 0; j < kWidth<T>; ++j) {
+    if (j >= columns)
+      square[j] = Vector<T>{};
+    else if (Lanes<T>::kFree || rows < kWidth<T>)
+      square[j] = down.load(from + j * from_col);
+    else
+      square[j] = load(from + j * from_col);
+  }
+  transpose<T>(square);
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth<T>; ++i) {
+    if (i >= rows) break;
+    if (Lanes<T>::kFree || columns < kWidth<T>)
+      across.store(to + i * to_row, square[i]);
+    else
+      store(to + i * to_row, square[i]);
+  }
+}
+
+template <class T>
+void copy_row(T* to, const T* from, std::int64_t count) {
+  std::int64_t i = 0;
+  for (; i + kWidth<T> <= count; i += kWidth<T>) store(to + i, load(from + i));
+  if (i == count) return;
+  const Lanes<T> rest(static_cast<int>(count - i));
+  rest.store(to + i, rest.load(from + i));
+}
+
+template <class T>
+void copy(T* to, std::int64_t to_row, std::int64_t to_col, const T* from, std::int64_t from_row,
+          std::int64_t from_col, std::int64_t rows, std::int64_t columns) {
+  if (to_col == 1 && from_col == 1) {
+    for (std::int64_t i = 0; i < rows; ++i) copy_row(to + i * to_row, from + i * from_row, columns);
+  } else if (to_col == 1 && from_row == 1 && rows > 1 && columns > 1) {
+    for (std::int64_t i = 0; i < rows; i += kWidth<T>)
+      for (std::int64_t j = 0; j < columns; j += kWidth<T>)
+        copy_square(to + i * to_row + j, to_row, from + i + j * from_col, from_col,
+                    static_cast<int>(std::min<std::int64_t>(kWidth<T>, rows - i)),
+                    static_cast<int>(std::min<std::int64_t>(kWidth<T>, columns - j)));
+  } else {
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < columns; ++j)
+        to[i * to_row + j * to_col] = from[i * from_row + j * from_col];
+  }
+}
+
+template <class T>
+void fill_family(ConvFamily<T>& family) {
+  family.vector = kWidth<T>;
+  family.tile_rows = kTileRows;
+  family.tiles = kTiles<T, false>.data();
+  family.column_tiles = kTiles<T, true>.data();
+  family.copy = copy<T>;
+}
+
+}  // namespace
+
+void fill(ConvKernels& kernels) {
+  fill_family(kernels.f32);
+  fill_family(kernels.f64);
+}
+
+}  // namespace thalweg::THALWEG_ISA
