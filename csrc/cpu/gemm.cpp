@@ -6,57 +6,18 @@
 #include <utility>
 
 #include "base/parallel.h"
+#include "cpu/gemm_blocking.h"
+#include "cpu/gemm_product.h"
+#include "cpu/gemm_stack.h"
 #include "cpu/gemm_workspace.h"
 #include "cpu/isa.h"
 
 namespace thalweg {
 namespace {
 
-// Elements of K in a block at most: the tile's panel of B stays in L1, or nearly. The same for every
-// instruction set, since it decides the bits.
-template <class T>
-constexpr std::int64_t kDepth = 1536 / static_cast<std::int64_t>(sizeof(T));
-constexpr std::int64_t kRowBytes = 256 << 10;    // of a block of A, for one thread: stays in L2
-constexpr std::int64_t kColumns = 3072;          // of a block of B, shared: stays in L3
-constexpr std::int64_t kDirectBytes = 1 << 20;   // of B, larger ones are packed
-constexpr std::int64_t kAliasBytes = 2048;       // rows this far apart share few sets of L1
-constexpr std::int64_t kApartBytes = 128 << 10;  // of a block of B, for one thread
-constexpr double kTaskFlops = 3e5;               // a few microseconds
-constexpr std::int64_t kNarrow = 4;              // columns that are better taken as rows
-constexpr std::int64_t kWindow = 1 << 20;        // elements that wait to be added
-constexpr std::int64_t kSplitPanels = 4;         // fewer columns than that many panels: K gives the tasks
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
-
-template <class T>
-struct Operand {
-  T* data;
-  std::int64_t row, col;
-  T* at(std::int64_t i, std::int64_t j) const { return data + i * row + j * col; }
-};
-
-// One product of a batch.
-template <class T>
-struct Product {
-  std::int64_t m, n, k;
-  Operand<const T> a, b;
-  Operand<T> c;
-  bool accumulate;
-  const T* bias;
-  Activation activation;
-};
-
-// How a product is cut: the same for all products of a batch.
-struct Blocking {
-  std::int64_t rows, columns;      // of A and of B in a block
-  std::int64_t depth, depths;      // K elements in a block, and blocks
-  bool pack_a, pack_b, scatter_c;  // which operands cannot be used where they lie
-  bool apart;                      // each thread packs its own columns of B
-  bool strip;                      // few rows on a B that is contiguous along K
-  bool inner;                      // one element, both operands contiguous
-  bool split;                      // tasks are blocks of K, for there are few of anything else
-};
+constexpr double kTaskFlops = kGemmTaskFlops;
+constexpr std::int64_t kNarrow = 4;        // columns that are better taken as rows
+constexpr std::int64_t kWindow = 1 << 20;  // elements that wait to be added
 
 // Slot of a thread: packed A, then one tile of C.
 template <class T>
@@ -69,7 +30,9 @@ template <class T>
 class Gemm {
  public:
   explicit Gemm(const GemmProblem& problem)
-      : problem_(problem), kernels_(kernels().gemm.family<T>()), blocking_(choose_blocking()) {}
+      : problem_(problem),
+        kernels_(kernels().gemm.family<T>()),
+        blocking_(choose_blocking(problem, kernels_)) {}
 
   void run() {
     thread_local GemmWorkspace workspace;
@@ -160,36 +123,6 @@ class Gemm {
     return part;
   }
 
-  Blocking choose_blocking() const {
-    const GemmProblem& p = problem_;
-    Blocking blocking{};
-    blocking.depths = std::max<std::int64_t>(1, ceil_div(p.k, kDepth<T>));
-    blocking.depth = ceil_div(p.k, blocking.depths);
-    const auto item = static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t height = kernels_.tile_rows, width = kernels_.tile_columns;
-    const std::int64_t most = std::max(height, kRowBytes / item / kDepth<T>);
-    blocking.rows = round_up(ceil_div(p.m, ceil_div(p.m, most)), height);
-    blocking.columns = std::min(round_up(p.n, width), kColumns);
-    // Measured on Zen 4, 64 … 2048: reading in place wins unless rows of A fall into the same sets of
-    // L1 again and again, or B is too large to stay in L2 and is read often.
-    blocking.pack_a = p.a.row != 0 && p.a.row * item % kAliasBytes == 0 && p.n > 2 * width;
-    blocking.strip = p.m <= kernels_.strip_rows && p.b.row == 1 && p.b.col != 1;
-    blocking.pack_b = p.b.col != 1 || (p.m > 4 * height && p.n * blocking.depth * item > kDirectBytes);
-    // B that is used but a few times stays in L2 between packing and use.
-    blocking.apart = p.b.col != 1 && p.m <= 4 * height && !blocking.strip;
-    if (blocking.apart) {
-      const std::int64_t panels = kApartBytes / (item * width * std::max<std::int64_t>(1, blocking.depth));
-      blocking.columns = std::min(blocking.columns, width * std::max<std::int64_t>(1, panels));
-    }
-    blocking.pack_b = blocking.pack_b && !blocking.strip;
-    blocking.scatter_c = p.c.col != 1;
-    blocking.inner = p.m == 1 && p.n == 1 && p.a.col == 1 && p.b.row == 1;
-    // The bits are the same: a single thread had better keep its sums in C.
-    blocking.split = (blocking.inner || num_threads() > 1) && blocking.depths > 1 && p.batches() == 1 &&
-                     p.m <= blocking.rows && p.n <= std::min(kSplitPanels * width, blocking.columns);
-    return blocking;
-  }
-
   std::int64_t tile_elements() const { return kernels_.tile_rows * kernels_.widest[0]; }
   std::int64_t a_elements() const { return blocking_.pack_a ? blocking_.rows * blocking_.depth : 0; }
   std::int64_t b_elements() const { return blocking_.pack_b ? blocking_.columns * blocking_.depth : 0; }
@@ -216,26 +149,7 @@ class Gemm {
     return {data, data + a_elements()};
   }
 
-  Product<T> product(std::int64_t index) const {
-    const GemmProblem& p = problem_;
-    std::int64_t a = 0, b = 0, c = 0;
-    for (int i = p.batch_rank - 1; i >= 0; --i) {
-      const std::int64_t at = index % p.batch[i];
-      index /= p.batch[i];
-      a += at * p.a.batch[i];
-      b += at * p.b.batch[i];
-      c += at * p.c.batch[i];
-    }
-    return {p.m,
-            p.n,
-            p.k,
-            {static_cast<const T*>(p.a.data) + a, p.a.row, p.a.col},
-            {static_cast<const T*>(p.b.data) + b, p.b.row, p.b.col},
-            {static_cast<T*>(p.c.data) + c, p.c.row, p.c.col},
-            p.accumulate,
-            bias_,
-            p.activation};
-  }
+  Product<T> product(std::int64_t index) const { return product_at<T>(problem_, index, bias_); }
 
   // One block of columns. `packed_b` has room for a block of B. With `scratch` this thread works alone.
   void multiply(const Product<T>& p, std::int64_t column_block, T* packed_b,
@@ -314,18 +228,20 @@ class Gemm {
                        std::int64_t block, GemmTile<T>& tile, const Scratch<T>& scratch) const {
     const std::int64_t k = block * blocking_.depth, height = kernels_.tile_rows;
     const bool last = block == blocking_.depths - 1;
-    for (std::int64_t i = 0; i < rows; i += height) {
-      const int tile_rows = static_cast<int>(std::min(height, rows - i));
+    const RowCut cut(rows, height, blocking_.pack_a);
+    for (std::int64_t i = 0; i < rows;) {
+      const int tile_rows = cut.height(i);
       tile.a = blocking_.pack_a ? scratch.a + i * tile.k : p.a.at(row + i, k);
       tile.a_row = blocking_.pack_a ? 1 : p.a.row;
       tile.a_col = blocking_.pack_a ? height : p.a.col;
-      const Operand<T> c{p.c.at(row + i, column), p.c.row, p.c.col};
+      const GemmOperand<T> c{p.c.at(row + i, column), p.c.row, p.c.col};
       const T* bias = p.bias ? p.bias + column : nullptr;
       run_tile(tile, tile_rows, c, last, bias, p.activation, scratch.tile);
+      i += tile_rows;
     }
   }
 
-  void run_tile(GemmTile<T>& tile, int rows, const Operand<T>& c, bool last, const T* bias,
+  void run_tile(GemmTile<T>& tile, int rows, const GemmOperand<T>& c, bool last, const T* bias,
                 Activation activation, T* buffer) const {
     tile.c = blocking_.scatter_c ? buffer : c.data;
     tile.c_row = blocking_.scatter_c ? kernels_.widest[0] : c.row;
@@ -373,7 +289,9 @@ GemmProblem transposed(const GemmProblem& p) {
 void gemm(const GemmProblem& problem) {
   if (problem.m == 0 || problem.n == 0 || problem.batches() == 0) return;
   const GemmProblem p = better_transposed(problem) ? transposed(problem) : problem;
-  with_float_type(p.dtype, [&]<class T>(T) { Gemm<T>(p).run(); });
+  with_float_type(p.dtype, [&]<class T>(T) {
+    if (!multiply_stack<T>(p)) Gemm<T>(p).run();
+  });
 }
 
 }  // namespace thalweg

@@ -5,6 +5,7 @@
 
 #include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/gemm_strip.h"
+#include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/gemm_vector.h"
 #include "cpu/kernels/table.h"
 #include "rules/elementwise.h"
@@ -24,69 +25,6 @@ constexpr int kTileRows = 4;  // 8 + 2 + 1 and a product of 16
 constexpr int kTileVectors = 2;
 constexpr int kStripRows = kVectorBytes == 64 ? 8 : 4;  // beside a square of B in the registers
 
-template <class T, int kVectors, bool kPartial>
-struct Row {
-  Vector<T> v[kVectors];
-
-  THALWEG_RULE void load(const T* p, const Lanes<T>& last) {
-#pragma GCC unroll 8
-    for (int j = 0; j < kVectors; ++j)
-      v[j] =
-          kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>) : THALWEG_ISA::load(p + j * kWidth<T>);
-  }
-
-  THALWEG_RULE void store(T* p, const Lanes<T>& last) const {
-#pragma GCC unroll 8
-    for (int j = 0; j < kVectors; ++j) {
-      if (kPartial && j == kVectors - 1)
-        last.store(p + j * kWidth<T>, v[j]);
-      else
-        THALWEG_ISA::store(p + j * kWidth<T>, v[j]);
-    }
-  }
-};
-
-// kUnitRow: a_row is 1 (A packed, or transposed in memory), so that rows are constant displacements.
-template <class T, int kRows, int kVectors, bool kUnitRow, bool kPartial>
-__attribute__((always_inline)) inline void multiply(const GemmTile<T>& t) {
-  const Lanes<T> last(t.columns - (kVectors - 1) * kWidth<T>);
-  const std::int64_t a_row = kUnitRow ? 1 : t.a_row;
-  const T *a = t.a, *b = t.b;
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kVectors; ++j) __builtin_prefetch(t.c + i * t.c_row + j * kWidth<T>, 1);
-  Row<T, kVectors, kPartial> sums[kRows] = {}, row;
-  for (std::int64_t k = t.k; k > 0; --k) {
-    row.load(b, last);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const Vector<T> x = broadcast(a[i * a_row]);
-#pragma GCC unroll 8
-      for (int j = 0; j < kVectors; ++j) sums[i].v[j] = multiply_add<T>(x, row.v[j], sums[i].v[j]);
-    }
-    a += t.a_col;
-    b += t.b_row;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-    T* c = t.c + i * t.c_row;
-    if (t.accumulate) {
-      row.load(c, last);
-#pragma GCC unroll 8
-      for (int j = 0; j < kVectors; ++j) sums[i].v[j] = row.v[j] + sums[i].v[j];
-    }
-    sums[i].store(c, last);
-  }
-}
-
-template <class T, int kRows, int kVectors, bool kUnitRow>
-void tile(const GemmTile<T>& t) {
-  if (Lanes<T>::kFree || t.columns % kWidth<T> != 0)
-    multiply<T, kRows, kVectors, kUnitRow, true>(t);
-  else
-    multiply<T, kRows, kVectors, kUnitRow, false>(t);
-}
-
 // Tiles of few rows are wider: they read B in longer runs, and keep as many chains in flight.
 constexpr int vectors_of(int rows) {
   constexpr int kRegisters = kVectorBytes == 64 ? 32 : 16;
@@ -95,7 +33,9 @@ constexpr int vectors_of(int rows) {
 
 template <class T, int kRows, int kVectors, bool kUnitRow>
 constexpr typename GemmFamily<T>::TileFunction tile_or_null() {
-  if constexpr (kVectors <= vectors_of(kRows))
+  if constexpr (kVectors == 0 && kVectorBytes != 64)
+    return tile<T, kRows, 1, kUnitRow>;
+  else if constexpr (kVectors <= vectors_of(kRows))
     return tile<T, kRows, kVectors, kUnitRow>;
   else
     return nullptr;
@@ -103,9 +43,9 @@ constexpr typename GemmFamily<T>::TileFunction tile_or_null() {
 
 template <class T, std::size_t... kIndex>
 constexpr auto make_tiles(std::index_sequence<kIndex...>) {
-  constexpr std::size_t kVectors = GemmFamily<T>::kMaxVectors;
+  constexpr std::size_t kVectors = GemmFamily<T>::kMaxVectors + 1;
   return std::array{tile_or_null<T, static_cast<int>(kIndex / (2 * kVectors)) + 1,
-                                 static_cast<int>(kIndex / 2 % kVectors) + 1, kIndex % 2 == 1>()...};
+                                 static_cast<int>(kIndex / 2 % kVectors), kIndex % 2 == 1>()...};
 }
 
 template <class T, std::size_t... kIndex>
@@ -114,7 +54,8 @@ constexpr auto make_widest(std::index_sequence<kIndex...>) {
 }
 
 template <class T>
-constexpr auto kTiles = make_tiles<T>(std::make_index_sequence<kTileRows * GemmFamily<T>::kMaxVectors * 2>{});
+constexpr auto kTiles =
+    make_tiles<T>(std::make_index_sequence<kTileRows*(GemmFamily<T>::kMaxVectors + 1) * 2>{});
 template <class T>
 constexpr auto kWidest = make_widest<T>(std::make_index_sequence<kTileRows>{});
 

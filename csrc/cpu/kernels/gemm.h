@@ -37,11 +37,12 @@ struct GemmFamily {
 
   int vector = 0;                       // elements of a register
   int tile_rows = 0, tile_columns = 0;  // of the largest tile, and of the panels of packed A and B
-  const TileFunction* tiles = nullptr;  // by rows - 1, vectors - 1, a_row == 1
+  const TileFunction* tiles = nullptr;  // by rows - 1, vectors (0: half of one), a_row == 1
   const int* widest = nullptr;          // by rows - 1: columns at most; few rows leave room for more
 
   TileFunction tile(int rows, int columns, bool unit_row) const {
-    return tiles[((rows - 1) * kMaxVectors + (columns - 1) / vector) * 2 + unit_row];
+    const int vectors = 2 * columns <= vector ? 0 : 1 + (columns - 1) / vector;
+    return tiles[((rows - 1) * (kMaxVectors + 1) + vectors) * 2 + unit_row];
   }
 
   // Tiles of up to tile_columns on a B that is contiguous along K, by rows - 1.
