@@ -1,6 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "bindings/recording.h"
 #include "bindings/register.h"
 #include "ops/counter.h"
@@ -33,35 +35,64 @@ class PyPlan {
     recording = nullptr;
   }
 
-  void declare(Plan::Memory memory, py::handle object) {
+  int declare(Plan::Memory memory, py::handle object) {
     const Array array = input(object, {"capture", "array"});
     if (memory == Plan::Memory::constant) check_contiguous("capture", "constant", array.view);
-    plan_.declare(memory, array.view);
-    keep(object);
+    return plan_.declare(memory, array.view);
   }
   void keep(py::handle object) { kept_.push_back(py::reinterpret_borrow<py::object>(object)); }
 
-  // Arrays that cannot be written to, by whatever name, do not change.
+  // Arrays that cannot be written to, by whatever name, do not change. Made ones are kept already.
   void note(const Array& array) {
-    keep(array.owner);
     py::object root = array.owner;
+    bool writable = false;
     while (py::isinstance<py::array>(root)) {
       const auto holder = py::reinterpret_borrow<py::array>(root);
-      if (holder.writeable()) return;
-      if (!holder.base()) return plan_.declare(Plan::Memory::state, array.view);
+      writable = writable || holder.writeable();
+      if (!holder.base()) break;
       root = holder.base();
     }
+    if (std::any_of(made_.begin(), made_.end(), [&](const py::object& made) { return made.is(root); }))
+      return;
+    keep(array.owner);
+    if (!writable && py::isinstance<py::array>(root)) plan_.declare(Plan::Memory::state, array.view);
   }
 
   py::object make(const py::dtype& type, const std::vector<py::ssize_t>& shape) const {
     return array_type_(py::cast(shape), type);
   }
   void made(const Array& array) {
-    keep(array.owner);
-    plan_.declare(Plan::Memory::made, array.view);
+    if (plan_.declare(Plan::Memory::made, array.view) >= 0) made_.push_back(array.owner);
   }
 
-  void run() const {
+  // `bound`: which inputs are read where the caller has them. What only the plan refers to is moved.
+  void settle(const std::vector<bool>& bound) {
+    std::vector<bool> owned;
+    for (const py::object& made : made_) owned.push_back(Py_REFCNT(made.ptr()) > 1);
+    plan_.settle(owned, bound);
+    for (std::size_t i = 0; i < bound.size(); ++i)
+      if (bound[i]) bound_.push_back(static_cast<int>(i));
+    plan_.poison();
+  }
+  // Frees the memory that was moved, unless somebody has looked at it.
+  bool leave() {
+    if (!plan_.is_poisoned()) return false;
+    plan_.leave();
+    std::erase_if(made_, [](const py::object& made) { return Py_REFCNT(made.ptr()) == 1; });
+    return true;
+  }
+
+  // `arguments`: an array for each bound input, of its layout.
+  void run(const py::list& arguments) {
+    std::vector<py::object> aligned;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      auto array = py::reinterpret_borrow<py::array>(arguments[i]);
+      if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
+        array = array.attr("copy")("K");
+        aligned.push_back(array);
+      }
+      plan_.bind(bound_[i], const_cast<void*>(array.data()));
+    }
     without_gil([&] { plan_.run(); });
   }
   py::bytes save() const {
@@ -78,7 +109,8 @@ class PyPlan {
  private:
   Plan plan_;
   py::object array_type_;
-  std::vector<py::object> kept_;
+  std::vector<py::object> kept_, made_;
+  std::vector<int> bound_;  // inputs
 };
 
 class PyProfile {
@@ -101,7 +133,7 @@ class PyProfile {
 
 void register_plan_class(py::module_& m) {
   const auto declare = [](Plan::Memory memory) {
-    return [memory](PyPlan& plan, py::handle array) { plan.declare(memory, array); };
+    return [memory](PyPlan& plan, py::handle array) { return plan.declare(memory, array); };
   };
   py::class_<PyPlan>(m, "Plan")
       .def(py::init<py::object>(), py::arg("array_type"))
@@ -115,7 +147,11 @@ void register_plan_class(py::module_& m) {
           "difference",
           [](const PyPlan& plan, const PyPlan& other) { return plan.plan().difference(other.plan()); },
           py::arg("other"))
-      .def("run", &PyPlan::run)
+      .def("settle", &PyPlan::settle, py::arg("bound"))
+      .def("leave", &PyPlan::leave)
+      .def("run", &PyPlan::run, py::arg("arguments"))
+      .def_property_readonly("made_bytes", [](const PyPlan& plan) { return plan.plan().made_bytes(); })
+      .def_property_readonly("arena_bytes", [](const PyPlan& plan) { return plan.plan().arena_bytes(); })
       .def("save", &PyPlan::save)
       .def("restore", &PyPlan::restore, py::arg("contents"))
       .def("__len__", [](const PyPlan& plan) { return plan.plan().size(); });

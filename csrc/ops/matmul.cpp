@@ -55,6 +55,10 @@ struct MatmulLaunch {
       return table->gemm(problem, scheme_for(precision), current_stream());
     gemm(problem);
   }
+  void follow() {
+    problem.a.data = a.data, problem.b.data = b.data, problem.c.data = out.data;
+    if (bias) problem.bias = bias->data;
+  }
   void visit(Fields& f) const {
     f.read(a);
     f.read(b);

@@ -5,7 +5,9 @@
 //   double flops() const, double bytes() const: both without running;
 //   void run() const: runs it, any number of times;
 //   template <class Fields> void visit(Fields& f) const: all that run() depends on and writes, as
-//     f.read(view), f.write(view), f.write_range(begin, end) and f.number(name, value).
+//     f.read(view), f.write(view), f.write_range(begin, end) and f.number(name, value); the views are
+//     members of the record, for a plan moves what they view;
+//   optionally void follow(): takes over the addresses that the record keeps beside its views.
 // Shapes, dtypes and aliasing have been checked before it is made, so run() fails for lack of memory
 // or for a value that only memory holds. A launch runs at once, or an observer of its thread runs it:
 // plan/plan.h records it, plan/profile.h times it.
@@ -46,6 +48,7 @@ class Launch {
   virtual void run() const = 0;
   virtual void visit(Fields& fields) const = 0;
   virtual std::unique_ptr<Launch> clone() const = 0;
+  virtual void follow() = 0;
 };
 
 // Runs every launch of its thread while it is installed; launches inside that launch are its own.
@@ -87,6 +90,9 @@ class LaunchOf final : public Launch {
   void run() const override { record_.run(); }
   void visit(Fields& fields) const override { record_.visit(fields); }
   std::unique_ptr<Launch> clone() const override { return std::make_unique<LaunchOf>(record_); }
+  void follow() override {
+    if constexpr (requires(Record& record) { record.follow(); }) record_.follow();
+  }
 
  private:
   Record record_;

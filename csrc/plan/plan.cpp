@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 #include <sstream>
 
 namespace thalweg {
@@ -10,6 +11,8 @@ namespace thalweg {
 thread_local LaunchObserver* launch_observer = nullptr;
 
 namespace {
+
+constexpr unsigned char kPoison = 0xff;  // NaN in every float
 
 std::vector<Extent> merged(std::vector<Extent> ranges) {
   std::sort(ranges.begin(), ranges.end(), [](Extent a, Extent b) { return a.begin < b.begin; });
@@ -54,49 +57,53 @@ class Plan::Recorder final : public Fields {
   Recorder(const Plan& plan, Entry& entry) : plan_(plan), entry_(entry) {}
   using Fields::read;
   using Fields::write;
-  void read(const View& view) override { add(view, extent(view), false); }
-  void write(const View& view) override { add(view, extent(view), true); }
+  // The record is the plan's own, so that its views may be written to.
+  void read(const View& view) override { add(view, extent(view), false, const_cast<View*>(&view)); }
+  void write(const View& view) override { add(view, extent(view), true, const_cast<View*>(&view)); }
   void write_range(Extent range) override {
     View bytes = contiguous_view(reinterpret_cast<void*>(range.begin), DType::u8,
                                  std::initializer_list<std::intptr_t>{range.end - range.begin});
-    add(bytes, range, true);
+    add(bytes, range, true, nullptr);
   }
   void number(const char* name, double value) override { entry_.numbers.push_back({name, value}); }
 
  private:
-  void add(const View& view, Extent range, bool written) {
+  void add(const View& view, Extent range, bool written, View* live) {
     const Block* block = range.begin == range.end ? nullptr : plan_.find(range);
     const auto base = reinterpret_cast<std::intptr_t>(view.data);
     if (!block)
-      entry_.accesses.push_back({Memory::state, written, 0, range.begin == range.end ? 0 : base, view});
+      entry_.accesses.push_back({Memory::state, written, 0, range.begin == range.end ? 0 : base, view, live});
     else
-      entry_.accesses.push_back({block->memory, written, block->index, base - block->range.begin, view});
+      entry_.accesses.push_back(
+          {block->memory, written, block->index, base - block->range.begin, view, live});
   }
 
   const Plan& plan_;
   Entry& entry_;
 };
 
-void Plan::declare(Memory memory, const View& view) {
+int Plan::declare(Memory memory, const View& view) {
   const Extent range = extent(view);
-  if (range.begin == range.end) return;
+  if (range.begin == range.end) return -1;
   if (memory == Memory::state) {
     declared_.push_back(range);
-    return;
+    return -1;
   }
   Block block{memory, counts_[static_cast<int>(memory)]++, range, {}};
   if (memory == Memory::constant) {
     block.contents.resize(length(range));
     std::memcpy(block.contents.data(), view.data, length(range));
   }
+  const int index = block.index;
   blocks_.insert_or_assign(range.begin, std::move(block));
+  return index;
 }
 
 void Plan::on(const Launch& launch) {
   const Observing outer(outer_);
   Entry entry{launch.clone(), {}, {}};
   Recorder recorder(*this, entry);
-  launch.visit(recorder);
+  entry.launch->visit(recorder);
   entries_.push_back(std::move(entry));
   if (outer_)
     outer_->on(launch);
@@ -190,6 +197,70 @@ std::optional<std::string> Plan::difference(const Plan& other) const {
   const Plan& longer = entries_.size() > other.entries_.size() ? *this : other;
   return text(longer.entries_[std::min(entries_.size(), other.entries_.size())].launch->name(),
               " ran in one of two steps only: the step branches on something that changes");
+}
+
+// Those of memory that could be moved.
+template <class F>
+void Plan::for_each_access(const F& f) const {
+  for (std::size_t at = 0; at < entries_.size(); ++at)
+    for (const Access& access : entries_[at].accesses)
+      if (access.live && access.memory != Memory::state) f(at, access);
+}
+
+void Plan::settle(const std::vector<bool>& owned, const std::vector<bool>& bound) {
+  const auto moves = [&](const auto& part) {  // a block or an access
+    const auto index = static_cast<std::size_t>(part.index);
+    return (part.memory == Memory::made && !owned[index]) || (part.memory == Memory::input && bound[index]);
+  };
+  std::vector<Lifetime> lifetimes(owned.size());
+  arguments_.resize(bound.size());
+  for (const auto& [begin, block] : blocks_) {
+    if (!moves(block)) continue;
+    left_.push_back(block.range);
+    if (block.memory == Memory::made)
+      lifetimes[static_cast<std::size_t>(block.index)].bytes = length(block.range);
+  }
+  for_each_access([&](std::size_t at, const Access& access) {
+    if (!moves(access)) return;
+    if (access.memory == Memory::made) return lifetimes[static_cast<std::size_t>(access.index)].include(at);
+    Argument& argument = arguments_[static_cast<std::size_t>(access.index)];
+    argument.views.emplace_back(access.live, access.place);
+    argument.launches.push_back(entries_[at].launch.get());
+  });
+  arena_bytes_ = place(lifetimes);
+  arena_.reset(new (std::align_val_t{kAlignment}) std::byte[arena_bytes_]);
+  for_each_access([&](std::size_t, const Access& access) {
+    if (access.memory == Memory::made && moves(access))
+      access.live->data =
+          arena_.get() + lifetimes[static_cast<std::size_t>(access.index)].offset + access.place;
+  });
+  for (const Entry& entry : entries_) entry.launch->follow();
+}
+
+void Plan::bind(int index, void* data) {
+  Argument& argument = arguments_[static_cast<std::size_t>(index)];
+  if (argument.data == data) return;
+  for (const auto& [view, place] : argument.views) view->data = static_cast<std::byte*>(data) + place;
+  for (Launch* launch : argument.launches) launch->follow();
+  argument.data = data;
+}
+
+void Plan::poison() const {
+  for (const Extent range : left_) std::memset(reinterpret_cast<void*>(range.begin), kPoison, length(range));
+}
+
+bool Plan::is_poisoned() const {
+  return std::all_of(left_.begin(), left_.end(), [](Extent range) {
+    const auto* first = reinterpret_cast<const unsigned char*>(range.begin);
+    return std::all_of(first, first + length(range), [](unsigned char byte) { return byte == kPoison; });
+  });
+}
+
+std::size_t Plan::made_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& [begin, block] : blocks_)
+    if (block.memory == Memory::made) bytes += length(block.range);
+  return bytes;
 }
 
 void Plan::run() const {

@@ -16,8 +16,11 @@
 // differs is refused by name; what is equal twice and different later is the caller's business (it keeps
 // modules, hyperparameters, threads and ISA in the plan's key).
 //
-// Why not reuse memory by lifetime: every array may have an owner in Python (the loss, a gradient, an
-// array that a closure keeps), and a training step's working set is that of the recorded step anyway.
+// Two kinds of memory are moved once a recording is good. What was made and has no owner outside the
+// plan (a loss has one, a gradient, an array that a closure keeps) goes into one arena, where blocks
+// share bytes if their lifetimes, first to last launch, are apart (plan/lifetimes.h). Arguments are
+// read where the caller has them. The memory they had before is poisoned, the first replay has to give
+// the recorded bits and to leave the poison alone: a record that kept an address would be found out.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +28,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plan/launch.h"
+#include "plan/lifetimes.h"
 
 namespace thalweg {
 
@@ -35,7 +40,8 @@ class Plan final : public LaunchObserver {
  public:
   enum class Memory : std::uint8_t { made, input, constant, state };
 
-  void declare(Memory memory, const View& view);  // constants: contiguous
+  // Returns its index among those of its kind, -1 for state and for no memory. Constants: contiguous.
+  int declare(Memory memory, const View& view);
   // Records, and runs under the observer that was there before.
   void start() { outer_ = launch_observer, launch_observer = this; }
   void stop() { launch_observer = outer_; }
@@ -46,8 +52,21 @@ class Plan final : public LaunchObserver {
   // Why it cannot, as far as two recordings of different steps show.
   std::optional<std::string> difference(const Plan& other) const;
 
+  // Moves the made memory that `owned` is false for into an arena, and prepares the arguments that
+  // `bound` is true for to be moved; both by index.
+  void settle(const std::vector<bool>& owned, const std::vector<bool>& bound);
+  // Lets the launches read argument `index` from `data`.
+  void bind(int index, void* data);
+  // Poisons the memory that was moved elsewhere; whether it still is.
+  void poison() const;
+  bool is_poisoned() const;
+  // It may be freed now.
+  void leave() { left_.clear(); }
+
   void run() const;
   std::size_t size() const { return entries_.size(); }
+  std::size_t made_bytes() const;  // as recorded
+  std::size_t arena_bytes() const { return arena_bytes_; }
 
   // The contents of all state that the plan writes, and back: for checking a replay.
   std::vector<std::byte> save() const;
@@ -66,7 +85,14 @@ class Plan final : public LaunchObserver {
     int index;            // of the block
     std::intptr_t place;  // offset in the block; the address for state
     View view;            // shape, strides and dtype
+    View* live;           // in the launch; null for a range
   };
+  struct Argument {
+    void* data = nullptr;
+    std::vector<std::pair<View*, std::intptr_t>> views;  // and their offsets
+    std::vector<Launch*> launches;
+  };
+
   struct Number {
     const char* name;
     double value;
@@ -79,6 +105,8 @@ class Plan final : public LaunchObserver {
   class Recorder;
 
   const Block* find(Extent range) const;
+  template <class F>
+  void for_each_access(const F& f) const;
   std::vector<Extent> known_state() const;
   std::vector<Extent> written_state() const;
   std::optional<std::string> difference(std::size_t at, const Plan& other) const;
@@ -89,6 +117,10 @@ class Plan final : public LaunchObserver {
   int counts_[4] = {};
   std::vector<Extent> declared_;
   std::vector<Entry> entries_;
+  std::vector<Argument> arguments_;
+  std::unique_ptr<std::byte[], AlignedDelete> arena_;
+  std::size_t arena_bytes_ = 0;
+  std::vector<Extent> left_;  // memory that was moved elsewhere
 };
 
 }  // namespace thalweg

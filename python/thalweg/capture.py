@@ -17,19 +17,20 @@ Whatever else changes needs another recording, which is made by itself.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from types import FunctionType
-from typing import Any, Literal
+from operator import is_
+from types import CellType, FunctionType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from . import _core
 from .autograd import is_grad_enabled
-from .recorded_step import NUMBERS, RecordedStep
+from .guards import NUMBERS
+from .recorded_step import RecordedStep
 from .recording import CaptureError, active
 from .tensor import Tensor
 
@@ -49,6 +50,7 @@ class Capture:
             raise ValueError(f"capture: on_refusal must be 'raise' or 'warn', got {on_refusal!r}")
         functools.update_wrapper(self, function)
         self._function = function
+        self._around = Surroundings(function)
         self._strict = on_refusal == "raise"
         self._plans: list[RecordedStep] = []
         self._last: RecordedStep | None = None
@@ -60,17 +62,19 @@ class Capture:
             raise CaptureError("capture: a step is being recorded already; captures do not nest")
         if self.refusal is not None:
             return self._function(*inputs)
-        key = _key(self._function, inputs)
+        machine = _core.get_num_threads(), _core.isa(), _core.get_matmul_precision()
+        around = self._around.numbers()
+        key = Key(tuple(map(_kind, inputs)), machine, is_grad_enabled(), around)
         for plan in self._plans:
             if plan.matches(key):
                 self.replays += 1
                 return plan.replay(inputs)
         return self._record(key, inputs)
 
-    def _record(self, key: dict[str, Any], inputs: tuple[Any, ...]) -> Any:
+    def _record(self, key: Key, inputs: tuple[Any, ...]) -> Any:
         last = self._last
-        if last is not None and last.key["around"] != key["around"] and self._replaced(last, key):
-            self._refuse(_changed(last.key["around"], key["around"]))
+        if last is not None and last.key != key == last.key._replace(around=key.around):
+            self._refuse(_changed(last.key.around, key.around))
             return self._function(*inputs)
         if last is not None and not last.matches(key):
             last = None
@@ -88,9 +92,6 @@ class Capture:
         else:
             self._last = recording
         return result
-
-    def _replaced(self, last: RecordedStep, key: dict[str, Any]) -> bool:
-        return all(last.key[name] == key[name] for name in key if name != "around")
 
     def _refuse(self, problem: str) -> None:
         self._plans, self._last = [], None
@@ -147,13 +148,13 @@ def capture(
 
 
 # --- keys ----------------------------------------------------------------------------------------
-def _key(function: Callable[..., Any], inputs: tuple[Any, ...]) -> dict[str, Any]:
-    return {
-        "inputs": tuple(map(_kind, inputs)),
-        "machine": (_core.get_num_threads(), _core.isa(), _core.get_matmul_precision()),
-        "grad": is_grad_enabled(),
-        "around": _around(function),
-    }
+class Key(NamedTuple):
+    """What a plan is for, besides what it has recorded. around: see `Surroundings`."""
+
+    inputs: tuple[Any, ...]
+    machine: tuple[Any, ...]
+    grad: bool
+    around: dict[str, Any]
 
 
 def _kind(x: Any) -> Any:
@@ -164,7 +165,7 @@ def _kind(x: Any) -> Any:
             )
         if x.requires_grad:
             raise CaptureError("capture: an argument requires grad; pass x.detach()")
-        return Tensor, x.shape, x.dtype, x.data.strides
+        return Tensor, x.data.shape, x.data.dtype, x.data.strides
     if isinstance(x, np.ndarray):
         return np.ndarray, x.shape, x.dtype, x.strides
     if x is None or isinstance(x, NUMBERS):
@@ -174,18 +175,36 @@ def _kind(x: Any) -> Any:
     )
 
 
-def _around(function: Callable[..., Any]) -> dict[str, Any]:
+class Surroundings:
     """Numbers in the closure, the defaults and the globals that a function names."""
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if not isinstance(function, FunctionType):
-        return {}
-    code = function.__code__
-    names = {name: function.__globals__.get(name) for name in code.co_names}
-    names |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # not assigned yet
-            names[name] = cell.cell_contents
-    return {name: value for name, value in names.items() if isinstance(value, NUMBERS)}
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        function = inspect.unwrap(getattr(function, "__func__", function))
+        self._function = function if isinstance(function, FunctionType) else None
+        self._objects: list[Any] = []
+        self._numbers: dict[str, Any] = {}
+
+    def numbers(self) -> dict[str, Any]:
+        """By name; the same dictionary for as long as nothing around the function is replaced."""
+        if self._function is None:
+            return self._numbers
+        code, namespace = self._function.__code__, self._function.__globals__
+        cells, defaults = self._function.__closure__ or (), self._function.__defaults__ or ()
+        objects = [*map(namespace.get, code.co_names), *map(_contents, cells), *defaults]
+        if len(objects) != len(self._objects) or not all(map(is_, objects, self._objects)):
+            names = [*code.co_names, *code.co_freevars]
+            names += [f"default {i}" for i in range(len(defaults))]
+            pairs = zip(names, objects, strict=True)
+            self._numbers = {name: x for name, x in pairs if isinstance(x, NUMBERS)}
+            self._objects = objects
+        return self._numbers
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:

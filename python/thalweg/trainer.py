@@ -14,6 +14,7 @@ import numpy as np
 from .autograd import no_grad
 from .backend import Array
 from .callbacks import Callback, load_newest
+from .capture import capture as captured
 from .data import ArrayDataset, DataLoader
 from .distributed import Communicator, DataParallel, world
 from .history import History, Record
@@ -47,6 +48,9 @@ class Trainer:
         seed: of shuffling and dropout.
         comm: Communicator, default `distributed.world()`.
         schedule: "epoch" (default) or "step": when the scheduler is stepped.
+        capture: whether steps of one rank are recorded and replayed, see `tw.capture`: the same
+            bits in less time. A step that cannot be captured runs define-by-run, after a warning
+            that says why.
 
     Attributes:
         step, epoch: how many of them are complete. history: the epochs' records.
@@ -64,6 +68,7 @@ class Trainer:
         comm: Communicator | None = None,
         *,
         schedule: str = "epoch",
+        capture: bool = True,
     ) -> None:
         if schedule not in SCHEDULES:
             raise ValueError(f"Trainer: schedule must be one of {SCHEDULES}, got {schedule!r}")
@@ -78,6 +83,8 @@ class Trainer:
         self.parallel = DataParallel(model, optimizer, self.comm)
         self.random = default_generator()
         self.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.capture = capture
+        self._update, self._update_loss = self._new_update(), loss
         self.step = 0
         self.epoch = 0
         self.last_epoch = 0
@@ -230,14 +237,29 @@ class Trainer:
             "samples_per_second": float(samples / seconds),
         }
 
+    def _new_update(self) -> Callable[[Tensor, Array, float], Tensor]:
+        """`update(x, y, share)` -> loss: one step of the optimizer."""
+        model, loss_of, alone = self.parallel, self.loss, self.comm.size == 1
+
+        def update(x: Tensor, y: Array, share: float) -> Tensor:
+            loss = loss_of(model(x), y)
+            model.backward(loss, share)
+            model.step(zero_grad=not alone)
+            if alone:  # gradients that are new arrays in each step need no zeros
+                self.optimizer.zero_grad()
+            return loss
+
+        return captured(update, on_refusal="warn") if self.capture and alone else update
+
     def _train_step(self, loader: DataLoader, x: Array, y: Array) -> float:
         """One update; returns this rank's loss summed over its samples."""
         # Set, not advanced: another trainer may have used the generator in between.
         self.random.seed, self.random.step = self.seed, self.step
         self.random.sample_offset = loader.sample_offset
-        loss = self.loss(self.parallel(Tensor(x)), y)
-        self.parallel.backward(loss, 1.0 if self.summed else len(x) / loader.global_count)
-        self.parallel.step(zero_grad=True)
+        share = 1.0 if self.summed else len(x) / loader.global_count
+        if self._update_loss is not self.loss:
+            self._update, self._update_loss = self._new_update(), self.loss
+        loss = self._update(Tensor(x), y, share)
         self.step += 1
         return loss.item() * (1 if self.summed else len(x))
 

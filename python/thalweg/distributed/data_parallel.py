@@ -26,6 +26,7 @@ from ..backend import Arena, Array
 from ..nn import Module, Parameter, SyncBatchNorm
 from ..optim import Optimizer
 from ..random import default_generator
+from ..recording import constant, refuse
 from ..tensor import Tensor
 from .comm import Communicator, Request
 from .launch import world
@@ -69,7 +70,8 @@ class DataParallel:
         dp.step()
 
     Args:
-        model: its trainable parameters move into an Arena; the Tensor objects stay.
+        model: with several ranks its trainable parameters move into an Arena; the Tensor objects
+            stay.
         optimizer: over parameters of the model; None to call `synchronize` by hand.
         comm: default `world()`.
         bucket_bytes: gradients that are sent together, in bytes.
@@ -96,7 +98,6 @@ class DataParallel:
         self.comm = world() if comm is None else comm
         check_same_model(model, self.comm)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self.arena = Arena(self._parameters, self.comm.allocate)
         self._buckets: list[_Bucket] = []
         self._requests: list[Request] = []
         self._exchanging = False
@@ -105,6 +106,7 @@ class DataParallel:
             SyncBatchNorm.convert(model, self.comm.duplicate())
             # A channel of its own: BatchNorm's collectives mix with these in any order.
             self._channel = self.comm.duplicate()
+            self.arena = Arena(self._parameters, self.comm.allocate)
             self._buckets = _cut(self.arena, self._parameters, bucket_bytes)
             self._listen()
 
@@ -137,11 +139,13 @@ class DataParallel:
                 "DataParallel.backward: the gradients of the last backward are being summed; "
                 "call step() before, or sync=False in all but the last backward of a step"
             )
+        if self.comm.size > 1:
+            refuse("DataParallel.backward communicates", "capture the steps of one rank only")
         self._exchanging = sync and self.comm.size > 1
         self._requests.clear()
         for bucket in self._buckets:
             bucket.pending.update(map(id, bucket.parameters))
-        loss.backward(np.asarray(share, loss.dtype))
+        loss.backward(constant(np.asarray(share, loss.dtype)))
 
     def _complete(self, pending: set[int], parameter: Tensor) -> None:
         """A gradient is final: send the buckets that are whole, in the order all ranks keep."""

@@ -7,6 +7,8 @@ same name in `csrc/rules/optim.h`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
+from operator import is_
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -28,9 +30,10 @@ from .options import (
     check_pair,
     check_range,
     check_unique,
+    is_fixed,
     split_names,
 )
-from .slots import Array, Slots
+from .slots import Slots
 
 _PAIRS = {
     "betas": ("beta1", "beta2"),
@@ -110,6 +113,7 @@ class Optimizer(Evaluation, Gradients):
         self.last_grad_norm: float | None = None
         self._slots: list[Slots] = []
         self._block = np.empty((0, len(_core.HYPER_FIELDS)))  # of all steps: a replay reads it too
+        self._seen: list[Any] = []  # the groups' options that are in it
         for group in as_groups(self._name, params):
             self._append(group)
         self._bind()
@@ -190,11 +194,21 @@ class Optimizer(Evaluation, Gradients):
             slots.bind(native, rule, scale)
             bound.append((rule, scale))
         self._native, self._bound = native, bound
+        self._seen = []
 
     def _refresh(self) -> None:
-        """Bind again where a parameter's memory, a rule's variant or a scale has changed."""
-        wanted = [(self.rule(group), group["lr_scale"]) for group in self.param_groups]
+        """Bind again where a parameter's memory, a rule's variant or a scale has changed, and take
+        over the hyperparameters."""
         moved = [slots for slots in self._slots if slots.moved()]
+        options = list(chain.from_iterable(map(dict.values, self.param_groups)))
+        if not moved and len(options) == len(self._seen) and all(map(is_, options, self._seen)):
+            return
+        self._rebind(moved)
+        self._fill_block()
+        self._seen = options if all(map(is_fixed, self.param_groups)) else []
+
+    def _rebind(self, moved: list[Slots]) -> None:
+        wanted = [(self.rule(group), group["lr_scale"]) for group in self.param_groups]
         if moved or wanted != self._bound:
             for slots in moved:
                 slots.follow()
@@ -225,7 +239,7 @@ class Optimizer(Evaluation, Gradients):
         if (recorder := active()) is not None:
             recorder.optimizer(self)
         norm = self._native.step(
-            self._hyper(),
+            self._block,
             sources,
             grad_scale=grad_scale,
             max_norm=self.max_norm,
@@ -256,7 +270,7 @@ class Optimizer(Evaluation, Gradients):
 
         slots.initialise(value)
 
-    def _hyper(self) -> Array:
+    def _fill_block(self) -> None:
         rows = []
         for group in self.param_groups:
             options = self.kernel_options(group)
@@ -264,7 +278,6 @@ class Optimizer(Evaluation, Gradients):
         if self._block.shape != (len(rows), len(_core.HYPER_FIELDS)):
             self._block = np.empty((len(rows), len(_core.HYPER_FIELDS)))
         self._block[...] = rows
-        return self._block
 
     # --- state ---------------------------------------------------------------------------------
 

@@ -83,6 +83,12 @@ def check_pair(owner: str, name: str, value: object) -> None:
         raise TypeError(f"{owner}: {name} must be a pair of numbers, got {value!r}")
 
 
+def is_fixed(group: Group) -> bool:
+    """Whether no option in `group` can change in place; the list of the parameters has no say."""
+    plain = (bool, int, float, str, tuple, np.generic, type(None))
+    return all(isinstance(v, plain) or k in ("params", "param_names") for k, v in group.items())
+
+
 def is_single(value: object) -> bool:
     """Whether `value` is one parameter rather than several."""
     return hasattr(value, "__dlpack__") or hasattr(value, "__array__")

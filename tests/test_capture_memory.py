@@ -1,0 +1,79 @@
+"""Where a plan's memory is: shared by lifetime, arguments read in place, results apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import thalweg as tw
+from thalweg import nn
+
+X = np.random.default_rng(0).standard_normal((4, 16, 12)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 3, (4, 16))
+
+
+def captured(layers: int = 6, **returned: Any) -> tuple[Any, nn.Module]:
+    tw.manual_seed(0)
+    hidden = [nn.Sequential(nn.Linear(12, 12), nn.Tanh()) for _ in range(layers)]
+    model = nn.Sequential(*hidden, nn.Linear(12, 3))
+    opt = tw.optim.Adam(model.parameters())
+
+    def step(x: Any, y: Any) -> Any:
+        opt.zero_grad()
+        loss = tw.functional.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return (loss, *(f(x) for f in returned.values()))
+
+    return tw.capture(step), model
+
+
+def test_arrays_that_are_not_alive_together_share_memory() -> None:
+    sizes = []
+    for layers in (2, 12):
+        call, _ = captured(layers)
+        for x, y in zip(X, LABELS, strict=True):
+            call(x, y)
+        assert call.replays == 2
+        plan = call._plans[0].plan
+        sizes.append((plan.made_bytes, plan.arena_bytes))
+    (few_made, few), (many_made, many) = sizes
+    assert many < many_made / 2
+    # A layer more needs room for what its backward looks at, not for what passes through it.
+    assert (many - few) < (many_made - few_made) / 2
+
+
+def test_arguments_of_any_address_and_alignment_are_read() -> None:
+    call, model = captured()
+    same, other = captured()
+    buffer = np.zeros(X[0].nbytes + 1, np.uint8)
+    askew = buffer[1:].view(np.float32).reshape(X[0].shape)
+    for i in range(12):
+        x, y = X[i % 4].copy(), LABELS[i % 4].astype(np.int32 if i >= 6 else np.int64)
+        askew[...] = x
+        (a,), (b,) = call(askew if i % 3 == 1 else x, y), same._function(x.copy(), y)
+        assert a.item() == b.item()
+    assert call.replays == 12 - 4
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert p.data.tobytes() == q.data.tobytes()
+
+
+def test_an_argument_that_is_returned_is_the_one_of_the_call() -> None:
+    call, _ = captured(same=lambda x: tw.Tensor(x).reshape(-1))
+    for x, y in zip(X, LABELS, strict=True):
+        _, returned = call(x, y)
+        assert returned.data.tobytes() == x.tobytes()
+        assert not np.may_share_memory(returned.data, x)
+
+
+def test_results_and_gradients_outlive_the_next_replay_and_the_plan() -> None:
+    call, model = captured(twice=lambda x: tw.Tensor(x) * 2)
+    results = [call(x, y)[1] for x, y in zip(X, LABELS, strict=True)]
+    for x, result in zip(X, results, strict=True):
+        assert result.data.tobytes() == (x * 2).tobytes()
+    grads = [p.grad.data for p in model.parameters()]
+    copies = [g.copy() for g in grads]
+    del call
+    for grad, copy in zip(grads, copies, strict=True):
+        assert grad.tobytes() == copy.tobytes()
