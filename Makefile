@@ -12,7 +12,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: demo test test-all lint format dev bench cuda cuda-emulated sanitize wheel-cuda clean help
+.PHONY: demo test test-all lint format dev bench benchmarks cuda cuda-emulated sanitize wheel-cuda clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -54,6 +54,14 @@ dev: $(VENV)/installed-dev
 ## make bench     the quick benchmarks; SUITE=matmul etc., VS=torch,numpy
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py $(or $(SUITE),optim) --quick --vs $(or $(VS),numpy)
+
+## make benchmarks  all suites in full, docs/benchmarks.md and its plots; MACHINE=name-of-results
+SUITES = matmul optim norm step conv import
+benchmarks: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet '.[bench]'
+	for suite in $(SUITES); do \
+	  $(BIN)/python benchmarks/run.py $$suite --vs torch,numpy,jax,sklearn --save $(MACHINE) || exit 1; done
+	$(BIN)/python benchmarks/document.py
 
 CONFIGURE = $(BIN)/cmake -S . -G Ninja -DPython_EXECUTABLE=$(abspath $(BIN)/python) \
   -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 Call = Callable[[], object]
-
-PEERS = {"torch": "torch", "numpy": "numpy", "jax": "jax", "sklearn": "sklearn"}
 
 
 @dataclass(frozen=True)
 class Work:
     """Operations and bytes that any implementation has to spend, hence a time no one can beat.
 
-    The limit is the larger of `flops` at the machine's FMA rate and `bytes` at its triad
-    bandwidth, both measured in the same run (`_core.measure_limits`). Where the `footprint`, all
-    memory that one call visits, fits into the last-level cache, the bandwidth does not count.
+    The limit is the larger of `flops` at the machine's rate and `bytes` at its triad bandwidth,
+    both measured in the same run (`_core.measure_limits`). Where the `footprint`, all memory that
+    one call visits, fits into the last-level cache, the bandwidth does not count.
     """
 
     flops: float = 0.0
@@ -29,7 +30,7 @@ class Work:
     rate: str = "fma_f32_gflops"
 
     def limit_seconds(self, limits: Mapping[str, float]) -> float | None:
-        seconds = self.flops / (limits[self.rate] * 1e9)
+        seconds = self.flops / (limits[self.rate] * 1e9) if self.rate in limits else 0.0
         if not self.in_cache():
             seconds = max(seconds, self.bytes / (limits["triad_gbytes"] * 1e9))
         return seconds or None
@@ -50,49 +51,41 @@ def last_level_cache_bytes() -> int:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A case made ready: inputs allocated, every call warm and idempotent enough to be repeated.
+class Side:
+    """One implementation made ready: inputs allocated, the call fit to be repeated.
 
-    `check` asserts that all implementations give the same answer; it runs before any timing.
-    `prepare` restores what a call uses up (gradients that it zeroes), untimed, before each call.
+    `answer` copies what the last call gave. `prepare` restores, untimed, what a call uses up.
     """
 
-    ours: Call
-    peers: dict[str, Call]
-    check: Callable[[], None]
-    work: Work
+    call: Call
+    answer: Callable[[], list[Array]]
     prepare: Call | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """`make(peers)` builds the trial from the peer modules that are there."""
+    """`sides` make the implementations; the first is ours, the first word of a name its library.
+
+    Each side is made and run in a process of its library. Before anything is timed, its answer has
+    to be within `tolerance` of the `reference` in float64, else of ours: largest deviation over
+    largest magnitude, array by array. `units` pieces of work are done by one call.
+    """
 
     name: str
-    make: Callable[[Mapping[str, ModuleType]], Trial]
+    sides: Mapping[str, Callable[[], Side]]
+    tolerance: float
+    work: Work = field(default_factory=Work)
+    reference: Callable[[], list[Array]] | None = None
+    units: int = 1
 
 
-@dataclass
-class Peers:
-    """The libraries to compare with: those that import, and why the others do not."""
-
-    modules: dict[str, ModuleType] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, names: Iterable[str], threads: int) -> Peers:
-        peers = cls()
-        for name in names:
-            if name not in PEERS:
-                raise SystemExit(f"--vs: unknown peer {name!r}, have {', '.join(PEERS)}")
-            try:
-                peers.modules[name] = importlib.import_module(PEERS[name])
-            except ImportError as error:
-                peers.absent[name] = str(error)
-        if "torch" in peers.modules:
-            peers.modules["torch"].set_num_threads(threads)
-        return peers
-
-    def version(self, impl: str) -> str:
-        name = impl.split()[0]  # "torch fused" is torch
-        return str(self.modules[name].__version__)
+def deviation(answer: list[Array], reference: list[Array]) -> float:
+    """Of the worst array; infinite where shapes differ or something is not a number."""
+    worst = 0.0
+    for got, wanted in zip(answer, reference, strict=True):
+        if got.shape != wanted.shape:
+            return float("inf")
+        scale = float(np.max(np.abs(wanted), initial=0.0)) or 1.0
+        error = float(np.max(np.abs(got.astype(np.float64) - wanted), initial=0.0)) / scale
+        worst = max(worst, float("inf") if np.isnan(error) else error)
+    return worst

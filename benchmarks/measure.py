@@ -1,26 +1,23 @@
-"""Times implementations in alternation (A B A B) in one process: both see the same noise."""
+"""Checks the answers of a case's sides, then times them in alternation (A B A B)."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
-from case import Call, Case, Peers, Trial
+from case import Array, Case, deviation
 
 ROUNDS = 20
-SAMPLE_SECONDS = 2e-3  # a sample repeats short calls up to this, far above the clock's resolution
-# Threads that spin after a call take a core from the next implementation: ours do so for 50 µs,
-# libgomp's for milliseconds, OpenBLAS's for 30 ms. The next one starts when all have parked.
-SETTLE_SECONDS = 1e-3
-SETTLE_MOST = 100
+SAMPLE_SECONDS = 4e-3  # a sample repeats short calls up to this, far above the clock's resolution
+SIDE_SECONDS = 4.0  # calls that would take longer than this in all get fewer rounds …
+FEWEST_ROUNDS = 7  # … but not fewer than these
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call."""
+    """Seconds per unit of work."""
 
     median_s: float
     q1_s: float
@@ -32,63 +29,12 @@ class Timing:
         return cls(median, q1, q3)
 
 
-def measure(trial: Trial, rounds: int = ROUNDS) -> dict[str, Timing]:
-    """Timings by implementation; "thalweg" is ours. The answers are checked first."""
-    trial.check()
-    calls = {"thalweg": trial.ours, **trial.peers}
-    repeats = {name: _repeats(call, trial.prepare) for name, call in calls.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            _settle()
-            samples[name].append(_sample(call, trial.prepare, repeats[name]))
-    return {name: Timing.of(values) for name, values in samples.items()}
-
-
-def _settle() -> None:
-    """Sleeps until no other thread of this process works, or SETTLE_MOST intervals have passed."""
-    for _ in range(SETTLE_MOST):
-        before = time.process_time()
-        time.sleep(SETTLE_SECONDS)
-        if time.process_time() - before < SETTLE_SECONDS / 4:
-            return
-
-
-def _repeats(call: Call, prepare: Call | None) -> int:
-    if prepare:
-        return 1
-    call()
-    once = min(_sample(call, None, 1) for _ in range(3))
-    return max(1, round(SAMPLE_SECONDS / once))
-
-
-def _sample(call: Call, prepare: Call | None, repeats: int) -> float:
-    if prepare:
-        prepare()
-    elif repeats > 1:
-        call()  # wakes the threads and fills the caches again after the other implementation
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the command line asked for, and what there is to compare with."""
-
-    quick: bool
-    rounds: int
-    only: str
-    peers: Peers
-    limits: Mapping[str, float]
-
-
 @dataclass(frozen=True)
 class Record:
     """`ratio` is this implementation's time over ours: above 1 we are faster, below 1 slower.
 
     `limit_fraction` is the time that the machine's measured limits allow over the time taken.
+    `detail` holds what else is known: "gflops", "error" against float64, "mebibytes".
     """
 
     suite: str
@@ -100,30 +46,109 @@ class Record:
     q3_s: float
     ratio: float
     limit_fraction: float | None
+    detail: Mapping[str, float] = field(default_factory=dict)
 
 
-def our_version() -> str:
-    try:
-        return importlib.metadata.version("thalweg")
-    except importlib.metadata.PackageNotFoundError:
-        return "in place"  # built beside its sources; the header has the commit
+class Runner(Protocol):
+    """A `contestant.Contestant`."""
+
+    version: str
+
+    def make(self, case: str, impl: str) -> list[Array]: ...
+    def sample(self, impl: str, repeats: int) -> float: ...
+    def forget(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the command line asked for, and who takes part; `absent` says who does not, and why."""
+
+    quick: bool
+    rounds: int
+    only: str
+    contestants: Mapping[str, Runner]
+    limits: Mapping[str, float]
+    absent: dict[str, str]
 
 
 def compare(suite: str, cases: Iterable[Case], run: Run) -> Iterator[Record]:
-    """Records of each case: ours first, then its peers."""
+    """Records of each case: ours first, then its peers. A side that cannot run is left out with a
+    line in `run.absent`; one with a wrong answer ends the run."""
     for case in cases:
         if run.only not in case.name:
             continue
-        trial = case.make(run.peers.modules)
-        timings = measure(trial, run.rounds)
-        limit = trial.work.limit_seconds(run.limits)
+        errors = check(case, run)
+        if not any(library(impl) == "thalweg" for impl in errors):
+            continue
+        timings = measure(case, list(errors), run)
+        ours = next(iter(timings))
+        limit = case.work.limit_seconds(run.limits)
         for impl, timing in timings.items():
             yield Record(
                 suite,
                 case.name,
                 impl,
-                our_version() if impl == "thalweg" else run.peers.version(impl),
+                run.contestants[library(impl)].version,
                 **asdict(timing),
-                ratio=timing.median_s / timings["thalweg"].median_s,
-                limit_fraction=None if limit is None else limit / timing.median_s,
+                ratio=timing.median_s / timings[ours].median_s,
+                limit_fraction=None if limit is None else limit / case.units / timing.median_s,
+                detail=_detail(case, timing, errors[impl]),
             )
+        for contestant in run.contestants.values():
+            contestant.forget()
+
+
+def library(impl: str) -> str:
+    """ "torch fused" is torch."""
+    return impl.split()[0]
+
+
+def check(case: Case, run: Run) -> dict[str, float]:
+    """Deviations of all sides that can run; AssertionError for a wrong answer."""
+    expected = case.reference() if case.reference else None
+    errors: dict[str, float] = {}
+    for impl in case.sides:
+        if library(impl) not in run.contestants:
+            continue
+        try:
+            answer = run.contestants[library(impl)].make(case.name, impl)
+        except RuntimeError as error:
+            run.absent[f"{case.name}, {impl}"] = str(error)
+            continue
+        expected = expected or answer
+        errors[impl] = deviation(answer, expected)
+        assert errors[impl] <= case.tolerance, (
+            f"{impl}: {case.name} is off by {errors[impl]:.1e}, allowed {case.tolerance:.1e}"
+        )
+    return errors
+
+
+def measure(case: Case, impls: Iterable[str], run: Run) -> dict[str, Timing]:
+    once = {impl: _typical(run, impl) for impl in impls}
+    repeats = {impl: max(1, round(SAMPLE_SECONDS / seconds)) for impl, seconds in once.items()}
+    rounds = max(FEWEST_ROUNDS, min(run.rounds, round(SIDE_SECONDS / max(once.values()))))
+    samples: dict[str, list[float]] = {impl: [] for impl in once}
+    for _ in range(rounds):
+        for impl, values in samples.items():
+            seconds = run.contestants[library(impl)].sample(impl, repeats[impl])
+            values.append(seconds / case.units)
+    return {impl: Timing.of(values) for impl, values in samples.items()}
+
+
+def _typical(run: Run, impl: str) -> float:
+    """Seconds of one call; short ones are tried again, for the first calls are slow."""
+    contestant = run.contestants[library(impl)]
+    seconds = contestant.sample(impl, 1)
+    for repeats in (2, 4):
+        if seconds < 10 * SAMPLE_SECONDS:
+            seconds = contestant.sample(impl, repeats)
+    return seconds
+
+
+def _detail(case: Case, timing: Timing, error: float) -> dict[str, float]:
+    detail = {}
+    if case.work.flops:
+        detail["gflops"] = case.work.flops / case.units / timing.median_s / 1e9
+    if case.reference:
+        detail["error"] = error
+    return detail

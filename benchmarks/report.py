@@ -62,15 +62,19 @@ class Report:
             print(f"# {key}: {value if not isinstance(value, dict) else _listed(value)}")
         print(
             f"{'case':<30} {'impl':<16} {'median':>10} {'q1':>10} {'q3':>10} "
-            f"{'x ours':>7} {'of limit':>8}"
+            f"{'x ours':>7} {'of limit':>8} {'GFLOP/s':>8} {'error':>8}"
         )
 
     def add(self, record: Record) -> None:
         self._write(asdict(record))
         limit = "" if record.limit_fraction is None else f"{record.limit_fraction:.0%}"
-        times = " ".join(f"{_time(t):>10}" for t in (record.median_s, record.q1_s, record.q3_s))
+        times = " ".join(f"{duration(t):>10}" for t in (record.median_s, record.q1_s, record.q3_s))
+        extra = " ".join(
+            f"{record.detail[key]:>8{form}}" if key in record.detail else " " * 8
+            for key, form in (("gflops", ".1f"), ("error", ".1e"))
+        )
         print(
-            f"{record.case:<30} {record.impl:<16} {times} {record.ratio:>7.2f} {limit:>8}",
+            f"{record.case:<30} {record.impl:<16} {times} {record.ratio:>7.2f} {limit:>8} {extra}",
             flush=True,
         )
         if not record.impl.startswith("thalweg"):
@@ -78,7 +82,10 @@ class Report:
             if record.ratio < 1:
                 self._losses.append(f"{record.case} to {record.impl} ({record.ratio:.2f})")
 
-    def close(self) -> None:
+    def close(self, absent: Mapping[str, str]) -> None:
+        for name, reason in absent.items():
+            print(f"absent: {name}: {reason}")
+            self._write({"absent": name, "reason": reason})
         wins = self._comparisons - len(self._losses)
         if self._comparisons:
             print(f"faster in {wins} of {self._comparisons} comparisons")
@@ -95,7 +102,8 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """ "1.23 ms": for people."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.2f} {unit}"

@@ -1,25 +1,33 @@
-"""run.py SUITE [--vs torch,numpy] [--json FILE] [--quick]: ours beside its peers, losses included.
+"""run.py SUITE [--vs torch,numpy,jax] [--json FILE | --save MACHINE] [--quick]
 
-Each case checks the answers, then times all implementations in alternation, at least 20 rounds,
-with the same number of threads. Under mpirun only rank 0 reports.
+Ours beside its peers, losses included. Each case checks the answers, then times all implementations
+in alternation with the same number of threads, each library in a process of its own while the
+others are stopped. Under mpirun only rank 0 reports.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-# Thread pools read these when their library is imported, so they are set before any is.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+if TYPE_CHECKING:
+    from measure import Run
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
-    parser.add_argument("suite", help="a module of benchmarks/cases: optim, matmul, scaling, gpu")
+    parser.add_argument("suite", help="a module of benchmarks/cases: matmul, optim, norm, …")
     parser.add_argument("--vs", default="", metavar="PEERS", help="torch,numpy,jax,sklearn")
     parser.add_argument("--json", metavar="FILE", help="append one record a line")
+    parser.add_argument("--save", metavar="MACHINE", help="write results/MACHINE/SUITE.json anew")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
     parser.add_argument("--rounds", type=int, default=20, help="at least 20 (default)")
     parser.add_argument("--only", default="", help="cases whose name contains this")
@@ -32,12 +40,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
+    from contestant import THREAD_VARIABLES
+
     cores = os.sched_getaffinity(0)
-    for name in _THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         os.environ[name] = str(options.threads or len(cores))
 
     import thalweg as tw
-    from case import Peers
     from cases import load_suite
     from measure import Run
     from report import Report, header
@@ -48,21 +57,51 @@ def main(argv: list[str] | None = None) -> int:
     all_cores = set().union(*comm.allgather(cores))
     threads = options.threads or max(1, len(all_cores) // comm.size)
     tw.set_num_threads(threads)
-    peers = Peers.load(filter(None, options.vs.split(",")), threads)
     limits = _core.measure_limits()
-    run = Run(options.quick, options.rounds, options.only, peers, limits)
     with contextlib.ExitStack() as stack:
-        json_file = None
-        if comm.rank == 0 and options.json:
-            json_file = stack.enter_context(open(options.json, "a", encoding="utf-8"))
         if comm.rank:
             silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
-        report = Report(header(options.suite, limits, peers.absent), json_file)
+        json_file = stack.enter_context(_json_file(options)) if comm.rank == 0 else None
+        run = Run(options.quick, options.rounds, options.only, {}, limits, {})
+        if hasattr(suite, "cases"):
+            libraries = ["thalweg", *filter(None, options.vs.split(","))]
+            run = stack.enter_context(_contest(run, libraries, options.suite, threads))
+        report = Report(header(options.suite, limits, run.absent), json_file)
         for record in suite.records(run):
             report.add(record)
-        report.close()
+        report.close(run.absent)
     return 0
+
+
+@contextlib.contextmanager
+def _json_file(options: argparse.Namespace) -> Iterator[IO[str] | None]:
+    path = RESULTS / options.save / f"{options.suite}.json" if options.save else options.json
+    if path is None:
+        yield None
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w" if options.save else "a", encoding="utf-8") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _contest(run: Run, libraries: list[str], suite: str, threads: int) -> Iterator[Run]:
+    """The run with a process for each library that can be imported."""
+    from contestant import LIBRARIES, Contestant
+
+    contestants = {}
+    with contextlib.ExitStack() as stack:
+        for library in libraries:
+            if library not in LIBRARIES:
+                raise SystemExit(f"--vs: unknown peer {library!r}, have {', '.join(LIBRARIES[1:])}")
+            try:
+                contestants[library] = Contestant(library, suite, run.quick, threads)
+            except ImportError as error:
+                run.absent[library] = str(error)
+            else:
+                stack.callback(contestants[library].close)
+        yield dataclasses.replace(run, contestants=contestants)
 
 
 if __name__ == "__main__":

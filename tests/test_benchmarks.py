@@ -9,12 +9,15 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from case import Case, Peers, Trial, Work
+from case import Case, Side, Work, deviation
 from cases import SUITES, load_suite
+from contestant import sample
+from document import documented
 from measure import Record, Run, compare
 from report import Report
 
@@ -23,50 +26,95 @@ FIELDS = ["suite", "case", "impl", "version", "median_s", "q1_s", "q3_s", "ratio
 LIMITS = {"fma_f32_gflops": 100.0, "triad_gbytes": 10.0}
 
 
-def run(**overrides):
-    peers = Peers.load(["numpy"], threads=1)
-    return Run(quick=True, rounds=20, only="", peers=peers, limits=LIMITS, **overrides)
+class InProcess:
+    """A contestant without a process of its own."""
+
+    version = "1.0"
+
+    def __init__(self, cases):
+        self.cases = {case.name: case for case in cases}
+        self.sides = {}
+
+    def make(self, case, impl):
+        self.sides[impl] = self.cases[case].sides[impl]()
+        self.sides[impl].call()
+        return self.sides[impl].answer()
+
+    def sample(self, impl, repeats):
+        return sample(self.sides[impl], repeats)
+
+    def forget(self):
+        self.sides.clear()
 
 
-def trial(check=lambda: None, ours=lambda: sum(range(3000)), theirs=lambda: None):
-    return Trial(ours, {"numpy": theirs}, check, Work(flops=1e3))
+def sum_case(ours=1.0, theirs=1.0, reference=1.0):
+    return Case(
+        "sum",
+        {
+            "thalweg": lambda: Side(lambda: sum(range(3000)), lambda: [np.array([ours])]),
+            "numpy": lambda: Side(lambda: None, lambda: [np.array([theirs])]),
+        },
+        1e-6,
+        Work(flops=1e3),
+        lambda: [np.array([reference])],
+    )
+
+
+def records(case):
+    contestants = {name: InProcess([case]) for name in ("thalweg", "numpy")}
+    run = Run(True, 20, "", contestants, LIMITS, {})
+    return list(compare("some", [case], run)), run
 
 
 def test_records_have_the_agreed_fields():
-    assert [field.name for field in fields(Record)] == FIELDS
-    ours, theirs = compare("some", [Case("sum", lambda peers: trial())], run())
+    assert [field.name for field in fields(Record)] == [*FIELDS, "detail"]
+    (ours, theirs), _ = records(sum_case())
     assert (ours.impl, theirs.impl) == ("thalweg", "numpy")
     assert ours.ratio == 1
     assert theirs.ratio == theirs.median_s / ours.median_s < 1
     assert ours.q1_s <= ours.median_s <= ours.q3_s
     assert ours.limit_fraction == pytest.approx(1e3 / 100e9 / ours.median_s)
+    assert ours.detail == {"gflops": pytest.approx(1e3 / ours.median_s / 1e9), "error": 0}
 
 
-def test_a_wrong_answer_is_not_timed():
-    calls = []
+@pytest.mark.parametrize("wrong", [2.0, np.nan])
+def test_a_wrong_answer_is_not_timed(wrong):
+    with pytest.raises(AssertionError, match="numpy: sum is off by"):
+        records(sum_case(theirs=wrong))
 
-    def check():
-        raise AssertionError("off by one")
 
-    wrong = Case("wrong", lambda peers: trial(check, ours=lambda: calls.append(1)))
-    with pytest.raises(AssertionError, match="off by one"):
-        list(compare("some", [wrong], run()))
-    assert calls == []
+def test_a_side_that_cannot_run_is_named():
+    def fails():
+        raise RuntimeError("no such kernel")
+
+    case = sum_case()
+    case.sides["numpy"] = fails
+    (ours,), run = records(case)
+    assert ours.impl == "thalweg"
+    assert run.absent == {"sum, numpy": "no such kernel"}
+
+
+def test_deviation_is_relative_to_the_largest_element():
+    assert deviation([np.array([1.0, 3.0])], [np.array([1.0, 4.0])]) == 0.25
+    assert deviation([np.zeros(2)], [np.zeros(3)]) == np.inf
+    assert deviation([np.zeros(0)], [np.zeros(0)]) == 0
 
 
 def test_losses_are_reported_beside_wins(capsys):
     file = io.StringIO()
     report = Report({"suite": "some", "absent": {"jax": "No module named 'jax'"}}, file)
-    for record in compare("some", [Case("sum", lambda peers: trial())], run()):
+    for record in records(sum_case())[0]:
         report.add(record)
-    report.close()
+    report.close({"sum, torch": "no such kernel"})
     printed = capsys.readouterr().out
     assert "# absent: jax No module named 'jax'" in printed
     assert "faster in 0 of 1 comparisons" in printed
     assert "slower: sum to numpy" in printed
-    header, *rows = map(json.loads, file.getvalue().splitlines())
+    assert "absent: sum, torch: no such kernel" in printed
+    header, *rows, absent = map(json.loads, file.getvalue().splitlines())
     assert header["header"]["suite"] == "some"
-    assert [list(row) for row in rows] == [FIELDS, FIELDS]
+    assert [list(row)[:9] for row in rows] == [FIELDS, FIELDS]
+    assert absent["absent"] == "sum, torch"
 
 
 @pytest.mark.parametrize(
@@ -79,23 +127,33 @@ def test_limit_is_the_slower_of_arithmetic_and_memory(flops, footprint, seconds)
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_suites_load(name):
-    assert callable(load_suite(name).records)
+def test_suites_load_and_their_cases_have_names_of_their_own(name):
+    suite = load_suite(name)
+    assert callable(suite.records)
+    for quick in (True, False):
+        names = [case.name for case in suite.cases(quick)] if hasattr(suite, "cases") else []
+        assert len(set(names)) == len(names)
 
 
 def test_unknown_names_are_refused_with_what_there_is():
     with pytest.raises(SystemExit, match=r"unknown suite 'optm'.*did you mean optim\?"):
         load_suite("optm")
-    with pytest.raises(SystemExit, match="--vs: unknown peer 'torhc', have torch, numpy, jax"):
-        Peers.load(["torhc"], threads=1)
+
+
+def test_documentation_is_what_the_committed_records_say():
+    page = BENCHMARKS.parent / "docs" / "benchmarks.md"
+    assert documented(page.read_text()) == page.read_text(), "run benchmarks/document.py"
+
+
+def run_benchmark(*arguments):
+    command = [sys.executable, BENCHMARKS / "run.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 def test_command_line_writes_table_and_records(tmp_path):
-    records = tmp_path / "records.json"
-    runner = BENCHMARKS / "run.py"
-    command = [sys.executable, runner, "matmul", "--quick", "--only", "1x(64,", "--vs", "numpy"]
-    job = subprocess.run(
-        [*command, "--json", records], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "# threads: " in job.stdout
-    assert len(records.read_text().splitlines()) == 3  # header, ours, numpy's
+    file = tmp_path / "records.json"
+    job = run_benchmark("matmul", "--quick", "--only", "1x(64,", "--vs", "numpy", "--json", file)
+    assert "# threads: " in job.stdout, job.stderr
+    assert len(file.read_text().splitlines()) == 3  # header, ours, numpy's
+    job = run_benchmark("matmul", "--vs", "torhc")
+    assert "--vs: unknown peer 'torhc', have torch, numpy, jax" in job.stderr

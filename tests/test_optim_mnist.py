@@ -12,6 +12,7 @@ import thalweg as tw
 from thalweg import nn, optim
 from thalweg.data import Splits
 
+pytestmark = pytest.mark.unsanitized
 BATCH, EPOCHS, SEEDS = 250, 2, (0, 1, 2)
 
 

@@ -1,4 +1,5 @@
-"""The suites: one module each, with `records(run)` that yields a Record per row.
+"""The suites: one module each, with `records(run)` that yields a Record per row, and most of them
+with `cases(quick)`, from which every library's process takes its sides.
 
 A new suite is a module here and its name in SUITES.
 """
@@ -8,14 +9,16 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from measure import Record, Run
 
-SUITES = ("optim", "matmul", "scaling", "gpu")
+SUITES = ("matmul", "optim", "norm", "step", "conv", "import", "scaling", "gpu")
 
 
 class Suite(Protocol):
+    cases: Any  # Callable[[bool], Iterable[Case]], where each library has a process
+
     def records(self, run: Run) -> Iterator[Record]: ...
 
 

@@ -1,48 +1,64 @@
-"""Matrix products: squares, the thin products of small networks, batches, transposed operands.
+"""Matrix products: squares, the thin products of small networks, batches, transposed operands, and
+every precision. 2 M N K floating-point operations.
 
-Peers write into a preallocated `out` where ours does. 2*M*N*K floating-point operations.
+Everybody writes into memory of his own that is there before the call (JAX allocates its result).
+The error is the largest deviation from the product in float64, over its largest magnitude.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-import thalweg as tw
-from case import Call, Case, Trial, Work
+from case import Array, Case, Side, Work
 from measure import Record, Run, compare
 
 SEED = 0
+TOLERANCE = {
+    "strict": 1e-5,
+    "highest": 1e-5,
+    "high": 1e-4,
+    "medium": 2e-2,
+    "float64": 1e-13,
+    "bfloat16": 2e-2,
+}
 
 
 @dataclass(frozen=True)
 class Product:
-    """(batch, M, K) @ (batch, K, N); a letter T says that an operand is stored transposed."""
+    """(batch, M, K) @ (batch, K, N); a letter T says that an operand is stored transposed.
+
+    `kind` is a precision of float32 products, or a type of both operands.
+    """
 
     batch: int
     m: int
     k: int
     n: int
     layout: str = "NN"
+    kind: str = "highest"
 
     @property
     def name(self) -> str:
         suffix = "" if self.layout == "NN" else f" {self.layout}"
+        suffix += "" if self.kind == "highest" else f" {self.kind}"
         return f"{self.batch}x({self.m},{self.k},{self.n}){suffix}"
 
     @property
-    def flops(self) -> float:
-        return 2.0 * self.batch * self.m * self.k * self.n
+    def dtype(self) -> str:
+        return self.kind if self.kind in ("float64", "bfloat16") else "float32"
 
     @property
-    def bytes(self) -> float:
+    def work(self) -> Work:
         elements = self.m * self.k + self.k * self.n + self.m * self.n
-        return 4.0 * self.batch * elements
+        size = {"float64": 8.0, "bfloat16": 2.0}.get(self.dtype, 4.0) * self.batch * elements
+        rates = {"float64": "fma_f64_gflops", "bfloat16": "bf16_gflops", "medium": "bf16_gflops"}
+        flops = 2.0 * self.batch * self.m * self.k * self.n
+        return Work(flops, size, footprint=size, rate=rates.get(self.kind, "fma_f32_gflops"))
 
 
 SQUARES = [Product(1, n, n, n) for n in (64, 128, 256, 512, 768, 1024, 2048, 4096)]
@@ -67,65 +83,108 @@ BATCHED = [
     Product(64, 1, 256, 256),
     Product(32, 17, 33, 65),
 ]
-TRANSPOSED = [Product(1, 512, 512, 512, layout) for layout in ("NT", "TN", "TT")]
+TRANSPOSED = [
+    Product(*shape, layout)
+    for shape in [(1, 512, 512, 512), (1, 128, 3072, 100), (256, 64, 64, 64)]
+    for layout in ("NT", "TN", "TT")
+]
+PRECISE = [
+    Product(*shape, "NN", kind)
+    for shape in [(1, 256, 256, 256), (1, 1024, 1024, 1024), (1, 2048, 2048, 2048)]
+    for kind in ("strict", "high", "medium", "float64", "bfloat16")
+]
+PRECISE += [Product(256, 64, 64, 64, "NN", kind) for kind in ("float64", "bfloat16")]
 QUICK = [SQUARES[0], SQUARES[2], SQUARES[5], THIN[1], BATCHED[0], BATCHED[2], BATCHED[4]]
-QUICK += TRANSPOSED[:1]
+QUICK += [TRANSPOSED[0], *PRECISE[1:5]]
 
 
 def records(run: Run) -> Iterator[Record]:
-    products = QUICK if run.quick else SQUARES + THIN + BATCHED + TRANSPOSED
-    cases = (Case(p.name, functools.partial(make, p)) for p in products)
-    return compare("matmul", cases, run)
+    return compare("matmul", cases(run.quick), run)
 
 
-def make(product: Product, peers: Mapping[str, ModuleType]) -> Trial:
+def cases(quick: bool) -> list[Case]:
+    products = QUICK if quick else SQUARES + THIN + BATCHED + TRANSPOSED + PRECISE
+    return [_case(product) for product in products]
+
+
+def _case(product: Product) -> Case:
+    sides = {"thalweg": _ours, "torch": _torch, "jax": _jax}
+    if product.dtype != "bfloat16":
+        sides["numpy"] = _numpy
+    return Case(
+        product.name,
+        {impl: functools.partial(side, product) for impl, side in sides.items()},
+        TOLERANCE[product.kind],
+        product.work,
+        functools.partial(_reference, product),
+    )
+
+
+def _operands(product: Product) -> tuple[Array, Array]:
+    """In float32 or float64; bfloat16 operands are rounded to it."""
     rng = np.random.default_rng(SEED)
-    a = _operand(rng, product.batch, product.m, product.k, product.layout[0])
-    b = _operand(rng, product.batch, product.k, product.n, product.layout[1])
-    out = np.empty((product.batch, product.m, product.n), np.float32)
-    if product.batch == 1:
-        a, b, out = a[0], b[0], out[0]
-    answers = {"thalweg": (out, lambda: tw.matmul(a, b, out=out))}
-    answers |= {
-        name: _PEERS[name](module, a, b) for name, module in peers.items() if name in _PEERS
-    }
-
-    def check() -> None:
-        exact = np.matmul(a.astype(np.float64), b.astype(np.float64))
-        for impl, (result, call) in answers.items():
-            call()
-            error = np.max(np.abs(np.asarray(result) - exact))
-            bound = 8 * math.sqrt(product.k) * np.finfo(np.float32).eps * math.sqrt(product.k)
-            assert error <= bound, f"{impl}: {product.name} is off by {error}"
-
-    calls = {impl: call for impl, (_, call) in answers.items()}
-    work = Work(product.flops, product.bytes, footprint=product.bytes)
-    return Trial(calls.pop("thalweg"), calls, check, work)
+    shapes = [(product.m, product.k), (product.k, product.n)]
+    pair = []
+    for (rows, columns), letter in zip(shapes, product.layout, strict=True):
+        stored = (columns, rows) if letter == "T" else (rows, columns)
+        stack = (product.batch,) if product.batch > 1 else ()
+        values = rng.standard_normal((*stack, *stored), np.float32)
+        if product.dtype == "float64":
+            values = values.astype(np.float64)
+        elif product.dtype == "bfloat16":
+            values = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+        pair.append(values.swapaxes(-1, -2) if letter == "T" else values)
+    return pair[0], pair[1]
 
 
-def _operand(
-    rng: np.random.Generator, batch: int, rows: int, columns: int, layout: str
-) -> np.ndarray:
-    if layout == "T":
-        return rng.standard_normal((batch, columns, rows), np.float32).swapaxes(1, 2)
-    return rng.standard_normal((batch, rows, columns), np.float32)
+def _reference(product: Product) -> list[Array]:
+    a, b = _operands(product)
+    return [np.matmul(a.astype(np.float64), b.astype(np.float64))]
 
 
-def _numpy(numpy: ModuleType, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call]:
-    out = numpy.matmul(a, b)
-    return out, lambda: numpy.matmul(a, b, out=out)
+def _ours(product: Product) -> Side:
+    import thalweg as tw
+
+    a, b = _operands(product)
+    if product.dtype == "bfloat16":
+        import ml_dtypes
+
+        a, b = a.astype(ml_dtypes.bfloat16), b.astype(ml_dtypes.bfloat16)
+    precision = product.kind if product.dtype == "float32" else None
+    out = np.empty_like(tw.matmul(a, b))
+    return Side(lambda: tw.matmul(a, b, out=out, precision=precision), lambda: [_wide(out)])
 
 
-def _torch(torch: ModuleType, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call]:
-    left, right = torch.from_numpy(a), torch.from_numpy(b)
-    out = torch.matmul(left, right)
-    return out.numpy(), lambda: torch.matmul(left, right, out=out)
+def _numpy(product: Product) -> Side:
+    a, b = _operands(product)
+    out = np.empty_like(np.matmul(a, b))
+    return Side(lambda: np.matmul(a, b, out=out), lambda: [out])
 
 
-def _jax(jax: ModuleType, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call]:
-    left, right = jax.numpy.asarray(a), jax.numpy.asarray(b)
-    product = jax.jit(jax.numpy.matmul)
-    return np.asarray(product(left, right)), lambda: product(left, right).block_until_ready()
+def _torch(product: Product) -> Side:
+    import torch
+
+    low = product.kind in ("high", "medium")
+    torch.set_float32_matmul_precision(product.kind if low else "highest")
+    dtype = getattr(torch, product.dtype)
+    a, b = (torch.from_numpy(x).to(dtype) for x in _operands(product))
+    out = torch.matmul(a, b)
+    return Side(lambda: torch.matmul(a, b, out=out), lambda: [out.double().numpy()])
 
 
-_PEERS = {"numpy": _numpy, "torch": _torch, "jax": _jax}
+def _jax(product: Product) -> Side:
+    import jax
+
+    jax.config.update("jax_enable_x64", product.dtype == "float64")
+    a, b = (jax.numpy.asarray(x, product.dtype) for x in _operands(product))
+    multiply = jax.jit(jax.numpy.matmul)
+    last: dict[str, Any] = {}
+
+    def call() -> None:
+        last["out"] = multiply(a, b).block_until_ready()
+
+    return Side(call, lambda: [_wide(np.asarray(last["out"]))])
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.float64)

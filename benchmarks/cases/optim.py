@@ -1,29 +1,35 @@
-"""Optimizer steps: memory-bound (one large tensor), threaded (100 x 100 K), in cache (1000 x 1 K).
+"""Optimizer steps: memory-bound (one large tensor), threaded (100 x 100 K), in cache (1000 x 1 K),
+and the parameters of a small network for CIFAR-10.
 
-PyTorch runs with fused=True where the rule has it, else foreach=True. Bytes per parameter:
-parameter read and written, gradient read, each state read and written, 4 bytes each.
+PyTorch runs with fused=True where the rule has it, else foreach=True; JAX with donated buffers.
+Bytes per parameter: parameter read and written, gradient read, each state read and written.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-import thalweg as tw
-from case import Call, Case, Trial, Work
+from case import Array, Case, Side, Work
 from measure import Record, Run, compare
 
 SEED = 0
 MAX_NORM = 1.0
 
-# tensors, elements of each
-SIZES = [(1, 32_000_000), (100, 100_000), (1000, 1000)]
-QUICK_SIZES = [(1, 8_000_000), (1000, 1000)]
+CIFAR = [(100, 3072), (100,), (100,), (100,), (10, 100), (10,)]  # 3072-100-10 with BatchNorm
+SIZES = {
+    "1x32M": [(32_000_000,)],
+    "100x100K": [(100_000,)] * 100,
+    "1000x1K": [(1000,)] * 1000,
+    "CIFAR MLP": CIFAR,
+}
+QUICK_SIZES = {"1x8M": [(8_000_000,)], "1000x1K": SIZES["1000x1K"], "CIFAR MLP": CIFAR}
+SHOWN = 10_000  # elements of each tensor that are compared
 
 
 @dataclass(frozen=True)
@@ -79,77 +85,72 @@ class Pipeline:
 
 
 ALONE = Pipeline()
-PIPELINES = [Pipeline(clip=True), Pipeline(clip=True, zero=True)]
+PIPELINES = [Pipeline(zero=True), Pipeline(clip=True), Pipeline(clip=True, zero=True)]
+Shapes = list[tuple[int, ...]]
 
 
 def records(run: Run) -> Iterator[Record]:
-    sizes = QUICK_SIZES if run.quick else SIZES
-    rules = QUICK_RULES if run.quick else RULES
+    return compare("optim", cases(run.quick), run)
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    rules = QUICK_RULES if quick else RULES
     plan = [(rule, ALONE) for rule in rules] + [(ADAM, pipeline) for pipeline in PIPELINES]
-    cases = (
-        Case(
-            f"{pipeline.label.format(rule.label)} {tensors}x{_short(elements)}",
-            functools.partial(make, rule, pipeline, tensors, elements),
-        )
-        for tensors, elements in sizes
-        for rule, pipeline in plan
-    )
-    return compare("optim", cases, run)
+    for size, shapes in (QUICK_SIZES if quick else SIZES).items():
+        for rule, pipeline in plan:
+            yield _case(f"{pipeline.label.format(rule.label)} {size}", rule, pipeline, shapes)
 
 
-def _short(elements: int) -> str:
-    return f"{elements // 10**6}M" if elements >= 10**6 else f"{elements // 1000}K"
-
-
-def make(
-    rule: Rule, pipeline: Pipeline, tensors: int, elements: int, peers: Mapping[str, ModuleType]
-) -> Trial:
-    rng = np.random.default_rng(SEED)
-    start = [rng.standard_normal(elements, np.float32) for _ in range(tensors)]
-    slope = [rng.standard_normal(elements, np.float32) for _ in range(tensors)]
-    sides = {"thalweg": _ours(rule, pipeline, start, slope)}
-    if "torch" in peers:
-        impl = "torch fused" if rule.fused else "torch foreach"
-        sides[impl] = _torch(peers["torch"], rule, pipeline, start, slope)
-
-    def prepare() -> None:
-        for _, grads, _ in sides.values():
-            for grad, values in zip(grads, slope, strict=True):
-                np.copyto(grad, values)
-
-    def check() -> None:
-        for _ in range(3):
-            prepare()
-            for _, _, call in sides.values():
-                call()
-        for params, grads, _ in sides.values():
-            for ours, theirs in zip(sides["thalweg"][0], params, strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-            assert not (pipeline.zero and any(grad.any() for grad in grads))
-
-    calls = {impl: call for impl, (_, _, call) in sides.items()}
-    elements *= tensors
+def _case(name: str, rule: Rule, pipeline: Pipeline, shapes: Shapes) -> Case:
+    peer = "torch fused" if rule.fused else "torch foreach"
+    sides: dict[str, Callable[[Rule, Pipeline, Shapes], Side]] = {"thalweg": _ours, peer: _torch}
+    if rule == ADAM and len(shapes) <= 100:  # a thousand arguments take JAX minutes to compile
+        sides["jax"] = _jax_adam
+    elements = sum(math.prod(shape) for shape in shapes)
     work = Work(
         bytes=4.0 * elements * (3 + 2 * rule.states + pipeline.passes),
         footprint=4.0 * elements * (2 + rule.states),
     )
-    return Trial(calls.pop("thalweg"), calls, check, work, prepare if pipeline.zero else None)
+    made = {impl: functools.partial(side, rule, pipeline, shapes) for impl, side in sides.items()}
+    return Case(name, made, 1e-5, work)
 
 
-Arrays = list[np.ndarray]
-Side = tuple[Arrays, Arrays, Call]  # parameters, gradients, one step
+def _arrays(shapes: Shapes, seed: int) -> list[Array]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
 
 
-def _ours(rule: Rule, pipeline: Pipeline, start: Arrays, slope: Arrays) -> Side:
-    params, grads = _copies(start), _copies(slope)
+def _side(call: Callable[[], object], params: list[Array], grads: list[Array], zero: bool) -> Side:
+    """Gradients that the call zeroes are drawn again before the next one."""
+    slope = _arrays([g.shape for g in grads], SEED + 1) if zero else []
+
+    def restore() -> None:
+        for grad, values in zip(grads, slope, strict=True):
+            np.copyto(grad, values)
+
+    def answer() -> list[Array]:
+        shown = [array.ravel()[:SHOWN] for array in (*params, *(grads if zero else []))]
+        return [np.concatenate(shown)]
+
+    return Side(call, answer, restore if zero else None)
+
+
+def _ours(rule: Rule, pipeline: Pipeline, shapes: Shapes) -> Side:
+    import thalweg as tw
+
+    params, grads = _arrays(shapes, SEED), _arrays(shapes, SEED + 1)
     options = rule.options | ({"max_norm": MAX_NORM} if pipeline.clip else {})
     optimizer = getattr(tw.optim, rule.name)(params, **options)
-    return params, grads, lambda: optimizer.step(grads, zero_grad=pipeline.zero)
+    return _side(
+        lambda: optimizer.step(grads, zero_grad=pipeline.zero), params, grads, pipeline.zero
+    )
 
 
-def _torch(torch: ModuleType, rule: Rule, pipeline: Pipeline, start: Arrays, slope: Arrays) -> Side:
-    params = [torch.nn.Parameter(torch.from_numpy(array)) for array in _copies(start)]
-    for param, values in zip(params, _copies(slope), strict=True):
+def _torch(rule: Rule, pipeline: Pipeline, shapes: Shapes) -> Side:
+    import torch
+
+    params = [torch.nn.Parameter(torch.from_numpy(x)) for x in _arrays(shapes, SEED)]
+    for param, values in zip(params, _arrays(shapes, SEED + 1), strict=True):
         param.grad = torch.from_numpy(values)
     implementation = {"fused": True} if rule.fused else {"foreach": True}
     optimizer = getattr(torch.optim, rule.name)(params, **rule.options, **implementation)
@@ -164,8 +165,35 @@ def _torch(torch: ModuleType, rule: Rule, pipeline: Pipeline, start: Arrays, slo
         for stage in stages:
             stage()
 
-    return [p.detach().numpy() for p in params], [p.grad.numpy() for p in params], step
+    grads = [p.grad.numpy() for p in params]
+    return _side(step, [p.detach().numpy() for p in params], grads, pipeline.zero)
 
 
-def _copies(arrays: Arrays) -> Arrays:
-    return [array.copy() for array in arrays]
+def _jax_adam(rule: Rule, pipeline: Pipeline, shapes: Shapes) -> Side:
+    """Parameters and states are donated, so that XLA writes in place; gradients are data."""
+    import jax
+
+    from cases.jax_adam import adam
+
+    grads = [jax.numpy.asarray(x) for x in _arrays(shapes, SEED + 1)]
+    params = [jax.numpy.asarray(x) for x in _arrays(shapes, SEED)]
+    zeros = [[jax.numpy.zeros_like(p) for p in params] for _ in range(2)]
+    last: dict[str, Any] = {"state": (params, *zeros, jax.numpy.zeros(()))}
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: Any, grads: Any) -> Any:
+        if pipeline.clip:
+            norm = jax.numpy.sqrt(sum((g * g).sum() for g in grads))
+            grads = [g * jax.numpy.minimum(1.0, MAX_NORM / (norm + 1e-6)) for g in grads]
+        return adam(state, grads)
+
+    def call() -> None:
+        last["state"] = jax.block_until_ready(step(last["state"], grads))
+
+    def answer() -> list[Array]:
+        shown = [np.asarray(p).ravel()[:SHOWN] for p in last["state"][0]]
+        if pipeline.zero:  # functions have no gradients to zero
+            shown += [np.zeros(min(p.size, SHOWN), np.float32) for p in last["state"][0]]
+        return [np.concatenate(shown)]
+
+    return Side(call, answer)

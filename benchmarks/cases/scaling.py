@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import thalweg as tw
-from measure import Record, Run, Timing, our_version
+from measure import Record, Run, Timing
 from thalweg import nn
 from thalweg.distributed import Communicator, DataParallel, LocalComm, world
 
@@ -76,7 +76,7 @@ def _compare(network: Network, comm: Communicator, rounds: int) -> Iterator[Reco
                 suite="scaling",
                 case=network.name,
                 impl="thalweg" if name == "1 rank" else f"thalweg {name}",
-                version=our_version(),
+                version=tw.__version__,
                 median_s=timing.median_s,
                 q1_s=timing.q1_s,
                 q3_s=timing.q3_s,
