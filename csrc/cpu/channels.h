@@ -15,6 +15,7 @@ namespace thalweg::cpu {
 
 struct ChannelRange {
   std::int64_t begin, end;
+  bool alone = false;  // one thread does all of it
   std::int64_t size() const { return end - begin; }
 };
 
@@ -35,7 +36,7 @@ class Channels {
     const std::int64_t elements = std::max<std::int64_t>(1, piece_);
     runs_ = pieces_ > 1 ? 1
             : planes_   ? kPlaneTile / elements
-                        : std::max<std::int64_t>(4, kRowTile / elements / 4 * 4);
+                        : std::clamp<std::int64_t>(kRowTile / elements / 8 * 8, 8, kPlaneTile);
     tiles_ = count() == 0 ? 0 : pieces_ * ((outer_ + runs_ - 1) / runs_);
   }
 
@@ -66,16 +67,21 @@ class Channels {
     return static_cast<double>(until(last) - until(first));
   }
 
-  // f(t, range): every tile of every channel of `range`, in parallel.
+  enum Order { kFirstFirst, kLastFirst };
+
+  // f(t, range): every tile of every channel of `range`, in parallel. A second visit begins with the last
+  // tiles, which are still in some cache.
   template <class F>
-  void for_tiles(ChannelRange range, const F& f) const {
+  void for_tiles(ChannelRange range, const F& f, Order order = kFirstFirst) const {
     // Whole rows stream best; they are split where there are too few tiles to share.
-    const bool split = tiles_ < 8 && num_threads() > 1 && !in_parallel();
+    const bool split = !range.alone && tiles_ < 8 && num_threads() > 1;
     const std::int64_t width = planes_ ? 1 : split ? kColumns : std::max<std::int64_t>(1, range.size());
     const std::int64_t groups = (range.size() + width - 1) / width;
     const std::int64_t elements = planes_ ? runs_ * piece_ : std::min(runs_, outer_) * width;
-    parallel_for(groups * tiles_, grain(elements), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t unit = begin; unit < end; ++unit) {
+    const std::int64_t units = groups * tiles_;
+    parallel_for(units, range.alone ? units : grain(elements), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t unit = order == kFirstFirst ? i : units - 1 - i;
         const std::int64_t c = range.begin + unit / tiles_ * width;
         f(unit % tiles_, ChannelRange{c, std::min(c + width, range.end)});
       }
@@ -86,21 +92,25 @@ class Channels {
   // cache from one stage to the next; f(all()) where tiles have to be shared. The same bits.
   template <class F>
   void for_groups(const F& f) const {
-    const std::int64_t width = planes_ ? 1 : kColumns;
-    if (planes_ ? channels_ < 2 * num_threads() : tiles_ > 1) return f(all());
+    if (planes_ ? channels_ < 2 * num_threads() : count() > kMostRows) return f(all());
+    // Neighbouring columns share cache lines: groups of rows are as wide as a thread is worth.
+    const std::int64_t columns = kGroupElements / std::max<std::int64_t>(1, count()) / kColumns;
+    const std::int64_t width = planes_ ? 1 : kColumns * std::max<std::int64_t>(1, columns);
     parallel_for((channels_ + width - 1) / width, grain(width * count()),
                  [&](std::int64_t begin, std::int64_t end) {
-                   const ChannelRange range{begin * width, std::min(end * width, channels_)};
+                   const ChannelRange range{begin * width, std::min(end * width, channels_), true};
                    if (!planes_) return f(range);
-                   for (std::int64_t c = range.begin; c < range.end; ++c) f(ChannelRange{c, c + 1});
+                   for (std::int64_t c = range.begin; c < range.end; ++c) f(ChannelRange{c, c + 1, true});
                  });
   }
 
  private:
   static constexpr std::int64_t kColumns = 32;
+  static constexpr std::int64_t kMostRows = 2048;  // of which 32 columns take 256 KiB
+  static constexpr std::int64_t kGroupElements = 1 << 15;
 
-  static std::int64_t grain(std::int64_t elements) {  // about 3 µs of work
-    return std::max<std::int64_t>(1, (1 << 13) / std::max<std::int64_t>(1, elements));
+  static std::int64_t grain(std::int64_t elements) {  // about 5 µs of work
+    return std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, elements));
   }
 
   std::int64_t outer_ = 1, channels_, inner_ = 1;

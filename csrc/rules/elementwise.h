@@ -105,7 +105,7 @@ template <class T>
 struct ReluBackward {
   static constexpr const char* name = "relu_backward";
   static constexpr const char* saved = "y";
-  THALWEG_RULE T operator()(T dy, T y) const { return y <= T(0) ? T(0) : dy; }
+  THALWEG_RULE T operator()(T dy, T y) const { return y <= T{} ? T{} : dy; }  // vectors too
 };
 template <class T>
 struct Relu {

@@ -40,6 +40,24 @@ struct NormalizeBackward {
   THALWEG_RULE T operator()(T dy, T x) const { return ((dy - offset) - (x - center) * slope) * scale; }
 };
 
+// Mean and sum of squared deviations of n elements from the sums of d = x - shift and of d d. The shift is
+// one of the elements, so that n (mean - shift)^2 <= n m2: the subtraction loses a factor n at worst, and
+// a few units in the last place where the shift is a few deviations off. An infinity is no shift.
+struct ShiftedMoments {
+  double n;
+
+  template <class V>
+  static THALWEG_RULE V shift(V x) {
+    return x - x == V{} ? x : V{};
+  }
+
+  THALWEG_RULE void operator()(double shift, double& sum_to_mean, double& squares_to_m2) const {
+    const double offset = sum_to_mean / n;
+    squares_to_m2 -= sum_to_mean * offset;
+    sum_to_mean = shift + offset;
+  }
+};
+
 // Mean and sum of squared deviations of two disjoint samples together (Chan, Golub & LeVeque 1983).
 struct MergeMoments {
   double share, cross;  // n_b / n and n_a n_b / n

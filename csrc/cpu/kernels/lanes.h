@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "base/config.h"
 #include "base/tree.h"
@@ -35,6 +36,30 @@ THALWEG_RULE Doubles widen(HalfFloats x) {
 #endif
 }
 
+THALWEG_RULE Doubles widen(Doubles x) { return x; }
+
+// Past the caches, to an aligned address.
+THALWEG_RULE void stream_vector(double* to, Doubles x) {
+#if defined(__AVX512F__)
+  _mm512_stream_pd(to, x);
+#elif defined(__AVX__)
+  _mm256_stream_pd(to, x);
+#else
+  _mm_stream_pd(to, x);
+#endif
+}
+
+// kDoubles elements of T.
+template <class T>
+using Narrow = std::conditional_t<sizeof(T) == sizeof(float), HalfFloats, Doubles>;
+
+template <class T>
+THALWEG_RULE Narrow<T> load_vector(const T* x) {
+  Narrow<T> vector;
+  std::memcpy(&vector, x, sizeof vector);
+  return vector;
+}
+
 struct Lanes {
   static constexpr int kParts = kTreeLanes / kDoubles;
   Doubles part[kParts];
@@ -45,19 +70,10 @@ struct Lanes {
     return lanes;
   }
 
-  static THALWEG_RULE Lanes load(const double* x) {
+  template <class T>
+  static THALWEG_RULE Lanes load(const T* x) {
     Lanes lanes;
-    for (int k = 0; k < kParts; ++k) std::memcpy(&lanes.part[k], x + k * kDoubles, sizeof(Doubles));
-    return lanes;
-  }
-
-  static THALWEG_RULE Lanes load(const float* x) {
-    Lanes lanes;
-    for (int k = 0; k < kParts; ++k) {
-      HalfFloats narrow;
-      std::memcpy(&narrow, x + k * kDoubles, sizeof narrow);
-      lanes.part[k] = widen(narrow);
-    }
+    for (int k = 0; k < kParts; ++k) lanes.part[k] = widen(load_vector(x + k * kDoubles));
     return lanes;
   }
 };
