@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import reference.nn as ref
+import reference.pool as pool
 from reference.conv import Geometry, conv2d
 from thalweg import nn
 
@@ -124,6 +125,36 @@ LAYERS: dict[str, Layer] = {
         lambda t: t.nn.LogSoftmax(1),
     ),
     "Flatten": Layer(nn.Flatten, (2, 3, 2), lambda x, _: x.reshape(2, 6), lambda t: t.nn.Flatten()),
+    "MaxPool2d": Layer(
+        lambda: nn.MaxPool2d(3, 2, 1),
+        (2, 3, 5, 6),
+        lambda x, _: pool.max_pool(x, pool.Window((3, 3), (2, 2), (1, 1))),
+        lambda t: t.nn.MaxPool2d(3, 2, 1),
+    ),
+    "MaxPool2d with ReLU": Layer(
+        lambda: nn.MaxPool2d((2, 1), ceil_mode=True, activation="relu"),
+        (2, 3, 5, 2),
+        lambda x, _: ref.relu(pool.max_pool(x, pool.Window((2, 1), (2, 1), ceil_mode=True))),
+        lambda t: t.nn.Sequential(t.nn.MaxPool2d((2, 1), ceil_mode=True), t.nn.ReLU()),
+    ),
+    "AvgPool2d": Layer(
+        lambda: nn.AvgPool2d(2, 1, 1),
+        (2, 3, 3, 4),
+        lambda x, _: pool.avg_pool(x, pool.Window((2, 2), (1, 1), (1, 1))),
+        lambda t: t.nn.AvgPool2d(2, 1, 1),
+    ),
+    "GlobalAvgPool2d": Layer(
+        nn.GlobalAvgPool2d,
+        (2, 3, 3, 4),
+        lambda x, _: x.mean((2, 3), keepdims=True),
+        lambda t: t.nn.AdaptiveAvgPool2d(1),
+    ),
+    "LocalResponseNorm": Layer(
+        lambda: nn.LocalResponseNorm(3, alpha=0.5),
+        (2, 5, 2, 2),
+        lambda x, _: pool.local_response_norm(x, 3, 0.5, 0.75, 1.0),
+        lambda t: t.nn.LocalResponseNorm(3, alpha=0.5),
+    ),
     "Residual": Layer(
         lambda: nn.Residual(nn.Linear(3, 3)),
         (2, 3),

@@ -70,6 +70,7 @@ BACKWARD = [
 REDUCTIONS = ["sum", "mean", "max", "min", "sum_squares"]
 
 BATCH = normal(8, 3, 2, 2)
+IMAGES = normal(2, 3, 4, 6, seed=9)
 CHANNELS = {"gamma": normal(3, seed=1), "beta": normal(3, seed=2)}
 RUNNING = {"running_mean": normal(3, seed=3), "running_var": positive(3, seed=4)}
 
@@ -121,6 +122,24 @@ ROWS = [
         "layer_norm",
         lambda x, gamma, beta: _core.layer_norm(x, gamma, beta)[0],
         {"x": normal(8, 3), **CHANNELS},
+    ),
+    Row("max_pool2d", lambda x: _core.max_pool2d(x, 2)[0], {"x": IMAGES}),
+    Row(
+        "max_pool2d_backward",
+        lambda dy, x: _core.max_pool2d_backward(dy, x, _core.max_pool2d(IMAGES, 3, 1, 1)[1]),
+        {"dy": normal(*IMAGES.shape, seed=6), "x": IMAGES},
+    ),
+    Row("avg_pool2d", lambda x: _core.avg_pool2d(x, 3, 1, 1), {"x": IMAGES}),
+    Row(
+        "avg_pool2d_backward",
+        lambda dy, x: _core.avg_pool2d_backward(dy, x, 3, 1, 1),
+        {"dy": normal(*IMAGES.shape, seed=6), "x": IMAGES},
+    ),
+    Row("local_response_norm", lambda x: _core.local_response_norm(x, 2), {"x": IMAGES}),
+    Row(
+        "local_response_norm_backward",
+        lambda dy, x: _core.local_response_norm_backward(dy, x, 2),
+        {"dy": normal(*IMAGES.shape, seed=6), "x": IMAGES},
     ),
     Row("dropout", lambda x: _core.dropout(x, 0.5, seed=1), {"x": normal(5, 7)}),
     Row(

@@ -227,6 +227,7 @@ Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {
                          : dtype == DType::f32 ? py::dtype::of<float>()
                          : dtype == DType::i32 ? py::dtype::of<std::int32_t>()
                          : dtype == DType::i64 ? py::dtype::of<std::int64_t>()
+                         : dtype == DType::u8  ? py::dtype::of<std::uint8_t>()
                                                : py::dtype::of<bool>();
   const std::vector<py::ssize_t> extents(shape, shape + rank);
   if (!is_recording()) return from_numpy(py::array(type, extents), {"thalweg", "result"});

@@ -25,6 +25,8 @@ PYBIND11_MODULE(_core, m) {
   register_softmax(m);
   register_norm(m);
   register_dropout(m);
+  register_pool(m);
+  register_lrn(m);
   register_matmul(m);
   register_conv(m);
   register_optim(m);

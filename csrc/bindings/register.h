@@ -12,6 +12,8 @@ void register_reduce(py::module_& m);
 void register_softmax(py::module_& m);
 void register_norm(py::module_& m);
 void register_dropout(py::module_& m);
+void register_pool(py::module_& m);
+void register_lrn(py::module_& m);
 void register_matmul(py::module_& m);
 void register_conv(py::module_& m);
 void register_optim(py::module_& m);

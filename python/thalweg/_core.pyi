@@ -168,6 +168,52 @@ def layer_norm_backward(
     dy: ArrayLike, x: ArrayLike, gamma: ArrayLike | None, saved: Saved
 ) -> tuple[Array, Array, Array]: ...
 
+# --- pooling: (N, C, H, W), planes or channels-last by strides; results have the layout of x ------
+Pair: TypeAlias = int | tuple[int, int]
+
+def max_pool2d(
+    x: ArrayLike,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    activation: str | None = None,
+) -> tuple[Array, Saved]: ...
+def max_pool2d_backward(dy: ArrayLike, x: ArrayLike, saved: Saved) -> Array: ...
+def max_pool2d_pick(x: ArrayLike, saved: Saved) -> Array:
+    """The elements of x where the array that was pooled had its largest."""
+
+def avg_pool2d(
+    x: ArrayLike,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array: ...
+def avg_pool2d_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array: ...
+def local_response_norm(
+    x: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Array: ...
+def local_response_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> Array: ...
+
 # --- randomness --------------------------------------------------------------------------------
 def dropout(
     x: ArrayLike,

@@ -13,6 +13,8 @@ Kernels make_kernels() {
   fill(kernels.reduce);
   fill(kernels.softmax);
   fill(kernels.norm);
+  fill(kernels.lrn);
+  fill(kernels.pool);
   fill(kernels.gemm);
   fill(kernels.conv);
   fill(kernels.optim);

@@ -11,8 +11,10 @@
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/limits.h"
+#include "cpu/kernels/lrn.h"
 #include "cpu/kernels/norm.h"
 #include "cpu/kernels/optim.h"
+#include "cpu/kernels/pool.h"
 #include "cpu/kernels/reduce.h"
 #include "cpu/kernels/softmax.h"
 
@@ -25,6 +27,8 @@ struct Kernels {
   ReduceKernels reduce;
   SoftmaxKernels softmax;
   NormKernels norm;
+  LrnKernels lrn;
+  PoolKernels pool;
   GemmKernels gemm;
   ConvKernels conv;
   OptimKernels optim;
@@ -37,6 +41,8 @@ void fill(DropoutKernels&);
 void fill(ReduceKernels&);
 void fill(SoftmaxKernels&);
 void fill(NormKernels&);
+void fill(LrnKernels&);
+void fill(PoolKernels&);
 void fill(GemmKernels&);
 void fill(ConvKernels&);
 void fill(OptimKernels&);

@@ -58,6 +58,15 @@ from .normalisation import (
     layer_norm,
     sync_batch_norm,
 )
+from .pooling import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    local_response_norm,
+    local_response_norm_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 from .product import block_linear, linear, matmul
 from .reduction import (
     log_softmax,
@@ -89,6 +98,8 @@ from .shape import (
 __all__ = [
     "abs",
     "add",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "binary_cross_entropy_with_logits",
@@ -107,6 +118,7 @@ __all__ = [
     "exp",
     "gelu",
     "gelu_backward",
+    "global_avg_pool2d",
     "grad",
     "huber_loss",
     "index",
@@ -114,12 +126,16 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
     "matmul",
     "max",
+    "max_pool2d",
+    "max_pool2d_backward",
     "maximum",
     "mean",
     "min",

@@ -19,10 +19,12 @@ from .loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, MSELoss,
 from .module import Module
 from .norm import BatchNorm, BatchNorm1d, BatchNorm2d, LayerNorm, SyncBatchNorm
 from .parameter import Parameter
+from .pool import AvgPool2d, GlobalAvgPool2d, LocalResponseNorm, MaxPool2d
 from .regularisation import Dropout
 
 __all__ = [
     "GELU",
+    "AvgPool2d",
     "BCEWithLogitsLoss",
     "BatchNorm",
     "BatchNorm1d",
@@ -33,14 +35,17 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "HuberLoss",
     "Identity",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "Loss",
     "MSELoss",
+    "MaxPool2d",
     "Module",
     "ModuleList",
     "NLLLoss",
