@@ -181,6 +181,33 @@ def batch_norm(rng: Rng, name: str) -> Trial:
     return f"{name} {np.dtype(dtype)} {shape} {axis=} {layout.__name__} {activation=}", call
 
 
+def channels_last(shape: Shape, dtype: npt.DTypeLike) -> Array:
+    n, c, h, w = shape
+    return np.ones((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def pooling(rng: Rng, name: str) -> Trial:
+    """Forward, backward and pick of one window; local response normalisation of the same x."""
+    layout = [rows, channels_last, stepped, reversed_axes][rng.integers(4)]
+    shape = tuple(int(n) for n in (rng.integers(1, 4), extent(rng, 40), *rng.integers(4, 40, 2)))
+    kernel, stride = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
+    padding = rng.integers(0, kernel // 2 + 1)
+    window = [tuple(map(int, pair)) for pair in (kernel, stride, padding)]
+    dtype, size = FLOATS[rng.integers(2)], int(rng.integers(1, 8))
+    activation, ceil = [None, "relu"][rng.integers(2)], bool(rng.integers(2))
+
+    def call() -> None:
+        x = layout(shape, dtype)
+        y, saved = _core.max_pool2d(x, *window, 1, ceil, activation=activation)
+        _core.max_pool2d_backward(layout(y.shape, dtype), x, saved)
+        _core.max_pool2d_pick(x, saved)
+        y = _core.avg_pool2d(x, *window, ceil)
+        _core.avg_pool2d_backward(layout(y.shape, dtype), x, *window, ceil)
+        _core.local_response_norm_backward(_core.local_response_norm(x, size), x, size)
+
+    return f"{name} {np.dtype(dtype)} {shape} {layout.__name__} {window} {ceil=} {size=}", call
+
+
 def layer_norm(x: Array) -> None:
     gamma, beta = (rows(x.shape[-1:], x.dtype) for _ in range(2))
     _, saved = _core.layer_norm(x, gamma, beta)
@@ -245,6 +272,7 @@ FAMILIES: dict[str, dict[str, Drawn]] = {
         "batch_norm": batch_norm,
         "layer_norm": drawn(matrix, layer_norm),
     },
+    "pooling": {"pooling": pooling},
     "optimizers": {
         "SGD": optimizer(tw.optim.SGD, lr=0.1, momentum=0.9),
         "Adagrad": optimizer(tw.optim.Adagrad),

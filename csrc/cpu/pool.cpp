@@ -24,7 +24,7 @@ template <class T, class F>
 void for_windows(const PoolGeometry& g, const View& x, const F& f) {
   const std::int64_t rows = x.shape[0] * g.h.out;
   parallel_for(rows, rows_of_work(g.w.out * x.shape[1]), [&](std::int64_t begin, std::int64_t end) {
-    std::vector<Tap> taps;
+    std::vector<PoolTap> taps;
     for (std::int64_t r = begin; r < end; ++r) {
       const Pixel row{r / g.h.out, r % g.h.out, 0};
       const std::int64_t top = g.h.first(row.h), bottom = g.h.last(row.h);
@@ -53,7 +53,7 @@ void for_pixels(const PoolGeometry& g, const View& dy, const View& index, const 
   const Covering rows(g.h), columns(g.w);
   parallel_for(dy.shape[0] * g.h.in, rows_of_work(g.w.in * dy.shape[1]),
                [&](std::int64_t begin, std::int64_t end) {
-                 std::vector<Tap> taps;
+                 std::vector<PoolTap> taps;
                  for (std::int64_t r = begin; r < end; ++r)
                    for (std::int64_t w = 0; w < g.w.in; ++w) {
                      taps.clear();
@@ -70,7 +70,7 @@ void for_pixels(const PoolGeometry& g, const View& dy, const View& index, const 
 template <class T, class Index>
 void max_channels(const PoolGeometry& g, const View& x, bool relu, const View& y, const View& index) {
   const auto& loops = kernels().pool.loops<T>().template max<Index>();
-  for_windows<T>(g, x, [&](const T* first, Taps taps, Pixel o) {
+  for_windows<T>(g, x, [&](const T* first, PoolTaps taps, Pixel o) {
     loops.forward(first, taps, relu, at<T>(y, o), at<Index>(index, o), x.shape[1]);
   });
 }
@@ -78,7 +78,7 @@ void max_channels(const PoolGeometry& g, const View& x, bool relu, const View& y
 template <class T, class Index>
 void max_channels_backward(const PoolGeometry& g, const View& dy, const View& index, const View& dx) {
   const auto& loops = kernels().pool.loops<T>().template max<Index>();
-  for_pixels<T>(g, dy, index, [&](std::int64_t n, Taps windows, Pixel i) {
+  for_pixels<T>(g, dy, index, [&](std::int64_t n, PoolTaps windows, Pixel i) {
     loops.backward(at<const T>(dy, {n, 0, 0}), at<const Index>(index, {n, 0, 0}), windows, at<T>(dx, i),
                    dx.shape[1]);
   });
@@ -87,7 +87,7 @@ void max_channels_backward(const PoolGeometry& g, const View& dy, const View& in
 template <class T>
 void mean_channels(const PoolGeometry& g, const View& x, const View& y) {
   const auto mean = kernels().pool.loops<T>().mean;
-  for_windows<T>(g, x, [&](const T* first, Taps taps, Pixel o) {
+  for_windows<T>(g, x, [&](const T* first, PoolTaps taps, Pixel o) {
     const T divisor = static_cast<T>(g.counted(g.h, o.h) * g.counted(g.w, o.w));
     mean(first, taps, &divisor, false, at<T>(y, o), x.shape[1]);
   });
@@ -111,7 +111,7 @@ void max_planes(const PoolGeometry& g, const View& x, bool relu, const View& y, 
   rows_of_windows<T>(g, x, -std::numeric_limits<T>::infinity(), [&](std::int64_t width) {
     const auto n = static_cast<std::size_t>(width);
     return [&, values = std::vector<T>(n), codes = std::vector<Index>(n)](
-               const T* spread, Taps taps, std::int64_t n, PlaneRow row) mutable {
+               const T* spread, PoolTaps taps, std::int64_t n, PlaneRow row) mutable {
       forward(spread, taps, relu, values.data(), codes.data(), n);
       leave_padding(g, codes.data(), row);
       copy_out(values.data(), y, row);
@@ -126,7 +126,7 @@ void pick_planes(const PoolGeometry& g, const View& x, const View& index, const 
   rows_of_windows<T>(g, x, T(0), [&](std::int64_t width) {
     const auto n = static_cast<std::size_t>(width);
     return [&, values = std::vector<T>(n), codes = std::vector<Index>(n, kNoTap<Index>)](
-               const T* spread, Taps taps, std::int64_t n, PlaneRow row) mutable {
+               const T* spread, PoolTaps taps, std::int64_t n, PlaneRow row) mutable {
       copy_in(index, row, codes.data());
       pick(spread, codes.data(), taps, values.data(), n);
       copy_out(values.data(), y, row);
@@ -149,7 +149,7 @@ void mean_planes(const PoolGeometry& g, const View& x, const View& y) {
   rows_of_windows<T>(g, x, T(0), [&](std::int64_t width) {
     const auto n = static_cast<std::size_t>(width);
     return [&, values = std::vector<T>(n), divisor = std::vector<T>(n, T(1))](
-               const T* spread, Taps taps, std::int64_t n, PlaneRow row) mutable {
+               const T* spread, PoolTaps taps, std::int64_t n, PlaneRow row) mutable {
       const T rows = static_cast<T>(g.counted(g.h, row.o));
       for (std::int64_t p = 0; p < row.planes; ++p)
         for (std::size_t o = 0; o < columns.size(); ++o)
@@ -170,7 +170,7 @@ struct MaxRows {
     copy_in(dy, row, values.data() + place);
     copy_in(index, row, codes.data() + place);
   }
-  void sum(Taps windows, T* dx, std::int64_t n) const {
+  void sum(PoolTaps windows, T* dx, std::int64_t n) const {
     kernels().pool.loops<T>().template max<Index>().backward(values.data(), codes.data(), windows, dx, n);
   }
 };
@@ -190,7 +190,7 @@ struct MeanRows {
       for (std::size_t o = 0; o < columns.size(); ++o)
         to[p * row.pitch + static_cast<std::int64_t>(o)] /= rows * columns[o];
   }
-  void sum(Taps windows, T* dx, std::int64_t n) const {
+  void sum(PoolTaps windows, T* dx, std::int64_t n) const {
     kernels().pool.loops<T>().mean(values.data(), windows, nullptr, false, dx, n);
   }
 };
@@ -229,7 +229,7 @@ void max_pool_pick(const PoolGeometry& g, const View& x, const View& index, cons
     with_index_type(index, [&]<class Index>(Index) {
       if (!last) return pick_planes<T, Index>(g, in.view(), index, y);
       const auto pick = kernels().pool.loops<T>().template max<Index>().pick;
-      for_windows<T>(g, in.view(), [&](const T* first, Taps taps, Pixel o) {
+      for_windows<T>(g, in.view(), [&](const T* first, PoolTaps taps, Pixel o) {
         pick(first, at<const Index>(index, o), taps, at<T>(y, o), x.shape[1]);
       });
     });
@@ -250,7 +250,7 @@ void avg_pool_backward(const PoolGeometry& g, const View& dy, const View& dx) {
   with_float_type(dx.dtype, [&]<class T>(T) {
     if (last) {
       const auto backward = kernels().pool.loops<T>().mean_backward;
-      return for_pixels<T>(g, in.view(), in.view(), [&](std::int64_t n, Taps windows, Pixel i) {
+      return for_pixels<T>(g, in.view(), in.view(), [&](std::int64_t n, PoolTaps windows, Pixel i) {
         backward(at<const T>(in.view(), {n, 0, 0}), windows, at<T>(dx, i), dx.shape[1]);
       });
     }

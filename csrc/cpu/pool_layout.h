@@ -69,7 +69,7 @@ class Covering {
   std::vector<Window> windows_;
 };
 
-inline Taps taps_of(const std::vector<Tap>& taps) {
+inline PoolTaps taps_of(const std::vector<PoolTap>& taps) {
   return {taps.data(), static_cast<std::int64_t>(taps.size())};
 }
 

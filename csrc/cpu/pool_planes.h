@@ -78,27 +78,28 @@ void rows_of_windows(const PoolGeometry& g, const View& x, T outside, const Make
       std::min(g.h.in, (cut.rows - 1) * g.h.stride + (g.h.kernel - 1) * g.h.dilation + 1);
   const auto spread = kernels().pool.loops<T>().spread;
   cut.for_strips([&] {
-    return [&, body = make(width), taps = std::vector<Tap>(),
-            space =
-                std::vector<T>(static_cast<std::size_t>(rows * stride * width + lead + kVector), outside)](
-               std::int64_t first, std::int64_t end, std::int64_t plane, std::int64_t planes) mutable {
-      const std::int64_t top = std::max<std::int64_t>(0, g.h.at(first, 0));
-      const std::int64_t bottom = std::min(g.h.in, g.h.at(end - 1, g.h.kernel - 1) + 1);
-      const Spread s{bottom - top, g.w.in, stride, g.w.padding, pitch, x.strides[2], stride * width, width};
-      for (std::int64_t p = 0; p < planes; ++p)
-        spread(plane_at<const T>(x, plane + p) + top * x.strides[2], s, space.data() + p * pitch);
-      for (std::int64_t o = first; o < end; ++o) {
-        taps.clear();
-        for (std::int64_t kh = g.h.first(o); kh < g.h.last(o); ++kh)
-          for (std::int64_t kw = 0; kw < g.w.kernel; ++kw) {
-            const std::int64_t column = kw * g.w.dilation, row = (g.h.at(o, kh) - top) * stride;
-            const std::int64_t offset = (row + column % stride) * width + column / stride;
-            taps.push_back({offset, offset, g.code(kh, kw), 1});
+    return
+        [&, body = make(width), taps = std::vector<PoolTap>(),
+         space = std::vector<T>(static_cast<std::size_t>(rows * stride * width + lead + kVector), outside)](
+            std::int64_t first, std::int64_t end, std::int64_t plane, std::int64_t planes) mutable {
+          const std::int64_t top = std::max<std::int64_t>(0, g.h.at(first, 0));
+          const std::int64_t bottom = std::min(g.h.in, g.h.at(end - 1, g.h.kernel - 1) + 1);
+          const PoolSpread s{bottom - top, g.w.in,       stride,         g.w.padding,
+                             pitch,        x.strides[2], stride * width, width};
+          for (std::int64_t p = 0; p < planes; ++p)
+            spread(plane_at<const T>(x, plane + p) + top * x.strides[2], s, space.data() + p * pitch);
+          for (std::int64_t o = first; o < end; ++o) {
+            taps.clear();
+            for (std::int64_t kh = g.h.first(o); kh < g.h.last(o); ++kh)
+              for (std::int64_t kw = 0; kw < g.w.kernel; ++kw) {
+                const std::int64_t column = kw * g.w.dilation, row = (g.h.at(o, kh) - top) * stride;
+                const std::int64_t offset = (row + column % stride) * width + column / stride;
+                taps.push_back({offset, offset, g.code(kh, kw), 1});
+              }
+            body(space.data(), taps_of(taps), whole_vectors(planes * pitch - lead),
+                 PlaneRow{plane, planes, pitch, o});
           }
-        body(space.data(), taps_of(taps), whole_vectors(planes * pitch - lead),
-             PlaneRow{plane, planes, pitch, o});
-      }
-    };
+        };
   });
 }
 
@@ -117,7 +118,7 @@ void rows_of_elements(const PoolGeometry& g, const View& dx, const Make& make) {
       std::min(g.h.out, (cut.rows - 1 + (g.h.kernel - 1) * g.h.dilation) / g.h.stride + 2);
   const auto gather = kernels().pool.loops<T>().gather;
   cut.for_strips([&] {
-    return [&, body = make(windows * width + lead + kVector), taps = std::vector<Tap>(),
+    return [&, body = make(windows * width + lead + kVector), taps = std::vector<PoolTap>(),
             space = std::vector<T>(static_cast<std::size_t>(cut.rows * stride * width))](
                std::int64_t first, std::int64_t end, std::int64_t plane, std::int64_t planes) mutable {
       std::int64_t top = g.h.out, bottom = 0;
@@ -137,7 +138,8 @@ void rows_of_elements(const PoolGeometry& g, const View& dx, const Make& make) {
           body.sum(taps_of(taps), space.data() + ((h - first) * stride + phase) * width,
                    whole_vectors(planes * pitch));
         }
-      const Spread s{end - first, g.w.in, stride, g.w.padding, places, dx.strides[2], stride * width, width};
+      const PoolSpread s{end - first, g.w.in,        stride,         g.w.padding,
+                         places,      dx.strides[2], stride * width, width};
       for (std::int64_t p = 0; p < planes; ++p)
         gather(space.data() + p * pitch, s, plane_at<T>(dx, plane + p) + first * dx.strides[2]);
     };

@@ -93,7 +93,7 @@ struct Best {
 };
 
 template <class T, class Index>
-void max_forward(const T* x, Taps taps, bool relu, T* y, Index* index, std::int64_t n) {
+void max_forward(const T* x, PoolTaps taps, bool relu, T* y, Index* index, std::int64_t n) {
   const auto vector = [&](auto&& tap_at, T* y_out, Index* index_out) __attribute__((always_inline)) {
     Best<T> best{tap_at(taps.data[0].offset), broadcast<Code<T>>(taps.data[0].code)};
     for (std::int64_t t = 1; t < taps.count; ++t) best.meet(tap_at(taps.data[t].offset), taps.data[t].code);
@@ -114,11 +114,11 @@ void max_forward(const T* x, Taps taps, bool relu, T* y, Index* index, std::int6
 }
 
 template <class T, class Index>
-void max_backward(const T* dy, const Index* index, Taps windows, T* dx, std::int64_t n) {
+void max_backward(const T* dy, const Index* index, PoolTaps windows, T* dx, std::int64_t n) {
   const auto vector = [&](auto&& codes_at, auto&& dy_at) __attribute__((always_inline)) {
     Vector<T> sum{};
     for (std::int64_t t = 0; t < windows.count; ++t) {
-      const Tap& window = windows.data[t];
+      const PoolTap& window = windows.data[t];
       const Codes<T> chosen = codes_at(window.index) == broadcast<Code<T>>(window.code);
       sum += (Vector<T>)(chosen & (Codes<T>)dy_at(window.offset));
     }
@@ -138,7 +138,7 @@ void max_backward(const T* dy, const Index* index, Taps windows, T* dx, std::int
 }
 
 template <class T, class Index>
-void max_pick(const T* x, const Index* index, Taps taps, T* y, std::int64_t n) {
+void max_pick(const T* x, const Index* index, PoolTaps taps, T* y, std::int64_t n) {
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) y[i] = T(0);
   for (std::int64_t t = 0; t < taps.count; ++t) {
@@ -150,7 +150,7 @@ void max_pick(const T* x, const Index* index, Taps taps, T* y, std::int64_t n) {
 }
 
 template <class T>
-void mean(const T* x, Taps taps, const T* divisor, bool each, T* y, std::int64_t n) {
+void mean(const T* x, PoolTaps taps, const T* divisor, bool each, T* y, std::int64_t n) {
   const auto vector = [&](auto&& tap_at, auto&& divisor_at) __attribute__((always_inline)) {
     Vector<T> sum{};
     for (std::int64_t t = 0; t < taps.count; ++t) sum += tap_at(taps.data[t].offset);
@@ -168,7 +168,7 @@ void mean(const T* x, Taps taps, const T* divisor, bool each, T* y, std::int64_t
 }
 
 template <class T>
-void mean_backward(const T* dy, Taps windows, T* dx, std::int64_t n) {
+void mean_backward(const T* dy, PoolTaps windows, T* dx, std::int64_t n) {
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) dx[i] = T(0);
   for (std::int64_t t = 0; t < windows.count; ++t) {
@@ -183,7 +183,7 @@ void mean_backward(const T* dy, Taps windows, T* dx, std::int64_t n) {
 struct Phase {
   std::int64_t first, place, count;
 
-  Phase(const Spread& s, std::int64_t phase) {
+  Phase(const PoolSpread& s, std::int64_t phase) {
     first = ((phase - s.padding) % s.stride + s.stride) % s.stride;
     place = (first + s.padding) / s.stride;
     const std::int64_t columns = first < s.columns ? (s.columns - first + s.stride - 1) / s.stride : 0;
@@ -198,7 +198,7 @@ THALWEG_RULE void take(const T* x, std::int64_t stride, T* out, std::int64_t n) 
 }
 
 template <class T>
-void spread(const T* x, const Spread& s, T* out) {
+void spread(const T* x, const PoolSpread& s, T* out) {
   for (std::int64_t p = 0; p < s.stride; ++p) {
     const Phase phase(s, p);
     for (std::int64_t r = 0; r < s.rows; ++r) {
@@ -215,7 +215,7 @@ void spread(const T* x, const Spread& s, T* out) {
 }
 
 template <class T>
-void gather(const T* from, const Spread& s, T* x) {
+void gather(const T* from, const PoolSpread& s, T* x) {
   for (std::int64_t r = 0; r < s.rows; ++r) {
     const T* row = from + r * s.spread_row;
     T* to = x + r * s.row;
