@@ -19,6 +19,7 @@ from . import state
 from .evaluation import Evaluation
 from .gradients import Gradients
 from .half import HALF
+from .memory import Array
 from .options import (
     RANGES,
     Group,

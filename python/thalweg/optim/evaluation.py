@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from .memory import Array
 from .options import Group
-from .slots import Array, Slots
+from .slots import Slots
 
 
 class Evaluation:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from .base import Optimizer
+from .memory import Array
 from .options import Around, Group, Parameters
-from .slots import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import _core
-from ..backend import aligned_empty
 from ..cuda import is_device_array, to_device, to_host
 from ..tensor import Tensor
-from .half import compute_dtype, from_dlpack, half_dtype, is_half
-
-Array = npt.NDArray[Any]
+from .half import from_dlpack, half_dtype, is_half
+from .memory import Array, allocate, allocate_like
 
 INITIAL_STEP = (0.0, 1.0, 1.0, 1.0)  # step, beta1_power, beta2_power, mu_product
-_ALIGNMENT = 64  # bytes: every tensor starts on a cache line of its own
+_AVERAGE_LANE = 4  # after the states
 QUANT_BLOCK = 256  # codes that share a scale, see csrc/rules/quantize.h
 ABSMAX = "_absmax"  # a state's name and this: its scales
 
@@ -60,9 +56,9 @@ class Slots:
         steps = np.array([INITIAL_STEP] * len(owners), dtype=np.float64).reshape(-1, 4)
         self.on_device = any(map(is_device_array, self.views))
         self.steps = to_device(steps) if self.on_device else steps
-        self.averages = allocate_like(self.views) if averaged else None
         masters = iter(allocate_like([view for view in self.views if is_half(view)]))
         self.masters = [next(masters) if is_half(view) else None for view in self.views]
+        self.averages = allocate_like(self.computed(), _AVERAGE_LANE) if averaged else None
         self.copies: list[Array] | None = None
         if copy_dtype is not None:
             dtype = half_dtype(copy_dtype)
@@ -79,6 +75,11 @@ class Slots:
         self._tensor_data = list(map(_data, self._tensors))
         self._foreign = [o for o in self.owners if hasattr(o, "data_ptr")]
         self._pointers = list(map(_pointer, self._foreign))
+
+    def computed(self) -> list[Array]:
+        """What the rule sees as the parameters: masters where there are some."""
+        pairs = zip(self.views, self.masters, strict=True)
+        return [view if master is None else master for view, master in pairs]
 
     def moved(self) -> bool:
         """Whether somebody gave a parameter other memory since `locate` (an arena, `p.data =`)."""
@@ -103,7 +104,7 @@ class Slots:
 
     def ensure_states(self, names: Sequence[str]) -> None:
         """Allocate the named states, zero, where they do not exist."""
-        for name in names:
+        for lane, name in enumerate(names, start=1):
             if name in self.states:
                 continue
             if self.quantized:
@@ -111,7 +112,7 @@ class Slots:
                 blocks = [-(-view.size // QUANT_BLOCK) for view in self.views]
                 self.absmax[name] = allocate([((n,), np.dtype(np.float32)) for n in blocks])
             else:
-                self.states[name] = allocate_like(self.views)
+                self.states[name] = allocate_like(self.computed(), lane)
 
     def bind(
         self, native: _core.FusedOptimizer, rule: str, scale: float | tuple[float, ...]
@@ -183,29 +184,3 @@ def view_of(name: str, memory: Any) -> Array:
         )
     view: Array = memory
     return view
-
-
-def allocate_like(views: Sequence[Array]) -> list[Array]:
-    """Zeros with the shapes of `views` in their compute dtypes."""
-    on_device = any(map(is_device_array, views))
-    return allocate([(view.shape, compute_dtype(view)) for view in views], on_device)
-
-
-def allocate(
-    layout: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], on_device: bool = False
-) -> list[Array]:
-    """Zeros of these shapes and dtypes, in one aligned allocation per dtype."""
-    room = dict.fromkeys((dtype for _, dtype in layout), 0)
-    starts = []
-    for shape, dtype in layout:
-        align = _ALIGNMENT // dtype.itemsize
-        starts.append(room[dtype])
-        room[dtype] += -(-math.prod(shape) // align) * align
-    empty = importlib.import_module("cupy").empty if on_device else aligned_empty
-    pools = {dtype: empty((size,), dtype) for dtype, size in room.items()}
-    for pool in pools.values():
-        pool.fill(0)
-    return [
-        pools[dtype][start : start + math.prod(shape)].reshape(shape)
-        for (shape, dtype), start in zip(layout, starts, strict=True)
-    ]
