@@ -88,3 +88,40 @@ def test_bad_step_is_refused_and_changes_nothing(
     with pytest.raises(error, match=message):
         opt.step(grads([np.ones(3), np.ones(2)]))
     np.testing.assert_equal((params, opt.state_dict()), before)
+
+
+BAD_CHANGES: list[tuple[Callable[[Optimizer], Any], type[Exception], str]] = [
+    (lambda opt: opt.param_groups[0].update(lr=-1.0), ValueError,
+     r"Adam: lr must be in \[0, inf\), got -1"),
+    (lambda opt: opt.param_groups[0].update(lr=math.nan), ValueError, "lr must be in .* got nan"),
+    (lambda opt: opt.param_groups[1].update(lr=None), TypeError, "lr must be a number, got None"),
+    (lambda opt: opt.param_groups[0].update(betas=[0.9, 1.0]), ValueError, "beta2 must be in"),
+    (lambda opt: opt.param_groups[0]["betas"].append(0.5), TypeError, "betas must be a pair"),
+    (lambda opt: opt.param_groups[0].update(lr_scale=[1.0, 2.0]), ValueError, "has 2 entries"),
+    (lambda opt: setattr(opt, "max_norm", math.nan), ValueError, "max_norm must be in"),
+    (lambda opt: setattr(opt, "clip_value", -1), ValueError, "clip_value must be in"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "error", "message"), BAD_CHANGES)
+def test_option_changed_out_of_its_range_is_refused_by_the_step_and_changes_nothing(
+    change: Callable[[Optimizer], Any], error: type[Exception], message: str
+) -> None:
+    params, grads = [np.ones(3), np.ones(2)], [np.ones(3), np.ones(2)]
+    opt = Adam([{"params": params[:1]}, {"params": params[1:]}], betas=[0.9, 0.99])
+    opt.step(grads)
+    before = copy.deepcopy((params, opt.state_dict()["state"]))
+    change(opt)
+    for _ in range(2):
+        with pytest.raises(error, match=message):
+            opt.step(grads)
+    np.testing.assert_equal((params, opt.state_dict()["state"]), before)
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, "1"])
+def test_bad_grad_scale_is_refused(scale: Any) -> None:
+    params = [np.ones(3)]
+    opt = Adam(params)
+    with pytest.raises((ValueError, TypeError), match="Adam: grad_scale must be"):
+        opt.step([np.ones(3)], grad_scale=scale)
+    assert (params[0] == 1).all()

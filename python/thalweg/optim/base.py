@@ -11,24 +11,20 @@ from itertools import chain
 from operator import is_
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from .. import _core
 from ..recording import active
 from . import state
 from .evaluation import Evaluation
 from .gradients import Gradients
 from .half import HALF
-from .memory import Array
+from .hyper import Hyperparameters
 from .options import (
-    RANGES,
     Group,
     Nonfinite,
     Parameters,
     as_groups,
     as_scale,
     check_choice,
-    check_pair,
     check_range,
     check_unique,
     is_fixed,
@@ -36,14 +32,8 @@ from .options import (
 )
 from .slots import Slots
 
-_PAIRS = {
-    "betas": ("beta1", "beta2"),
-    "etas": ("eta_minus", "eta_plus"),
-    "step_sizes": ("step_min", "step_max"),
-}
 
-
-class Optimizer(Evaluation, Gradients):
+class Optimizer(Hyperparameters, Evaluation, Gradients):
     """Base of all optimizers; `step()` is one call into compiled code whatever the tensors.
 
     Args:
@@ -98,13 +88,11 @@ class Optimizer(Evaluation, Gradients):
         state_dtype: Literal["int8"] | None = None,
         copy_dtype: Literal["bfloat16", "float16"] | None = None,
     ) -> None:
+        super().__init__()
         self._name = type(self).__name__
-        stages = {"max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
-        for name, value in stages.items():
-            if value is not None:
-                check_range(self._name, name, value)
         check_choice(self._name, "nonfinite", nonfinite, get_args(Nonfinite))
         self.max_norm, self.clip_value, self.ema_decay = max_norm, clip_value, ema_decay
+        self._check_stages()
         check_choice(self._name, "state_dtype", state_dtype, (None, "int8"))
         self.nonfinite, self.skipped_steps = nonfinite, 0
         check_choice(self._name, "copy_dtype", copy_dtype, (None, *HALF))
@@ -113,39 +101,9 @@ class Optimizer(Evaluation, Gradients):
         self.param_groups: list[Group] = []
         self.last_grad_norm: float | None = None
         self._slots: list[Slots] = []
-        self._block = np.empty((0, len(_core.HYPER_FIELDS)))  # of all steps: a replay reads it too
-        self._seen: list[Any] = []  # the groups' options that are in it
         for group in as_groups(self._name, params):
             self._append(group)
         self._bind()
-
-    # --- what a rule says about itself ---------------------------------------------------------
-
-    def rule(self, group: Group) -> str:
-        """Name of the compiled rule that serves `group`."""
-        raise NotImplementedError
-
-    def kernel_options(self, group: Group) -> dict[str, Any]:
-        """The group's options under the names of `_core.HYPER_FIELDS`; others are ignored."""
-        options = dict(group)
-        options["decoupled"] = group.get("decoupled_weight_decay", False)
-        for pair, names in _PAIRS.items():
-            if pair in group:
-                options.update(zip(names, group[pair], strict=True))
-        return options
-
-    def check(self, group: Group) -> None:
-        """Raise ValueError or TypeError unless the group's options are valid."""
-        for pair in _PAIRS:
-            if pair in group:
-                check_pair(self._name, pair, group[pair])
-        for name, value in self.kernel_options(group).items():
-            if name in RANGES and name != "lr_scale":
-                check_range(self._name, name, value)
-
-    def initial_state(self, name: str, group: Group, lr_scale: float) -> float:
-        """What state `name` is before the first step."""
-        return 0.0
 
     # --- groups --------------------------------------------------------------------------------
 
@@ -199,11 +157,15 @@ class Optimizer(Evaluation, Gradients):
 
     def _refresh(self) -> None:
         """Bind again where a parameter's memory, a rule's variant or a scale has changed, and take
-        over the hyperparameters."""
+        over the hyperparameters; raise before that where one was set out of its range."""
+        self._check_stages()
         moved = [slots for slots in self._slots if slots.moved()]
         options = list(chain.from_iterable(map(dict.values, self.param_groups)))
         if not moved and len(options) == len(self._seen) and all(map(is_, options, self._seen)):
             return
+        for group in self.param_groups:
+            group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(group["params"]))
+            self.check(group)
         self._rebind(moved)
         self._fill_block()
         self._seen = options if all(map(is_fixed, self.param_groups)) else []
@@ -213,8 +175,6 @@ class Optimizer(Evaluation, Gradients):
         if moved or wanted != self._bound:
             for slots in moved:
                 slots.follow()
-            for group, slots in zip(self.param_groups, self._slots, strict=True):
-                group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(slots.owners))
             self._bind()
 
     # --- the step ------------------------------------------------------------------------------
@@ -229,8 +189,12 @@ class Optimizer(Evaluation, Gradients):
             grad_scale: multiplies every gradient first (1/loss scale, 1/ranks).
             zero_grad: set the gradient arrays to zero after use, of a skipped step too.
 
-        Raises FloatingPointError for Inf or NaN in a gradient where `nonfinite` is "raise".
+        Raises, and changes nothing:
+            ValueError, TypeError: an option that was changed out of its range; gradients that do
+                not fit the parameters.
+            FloatingPointError: Inf or NaN in a gradient where `nonfinite` is "raise".
         """
+        check_range(self._name, "grad_scale", grad_scale)
         self._refresh()
         sources = self._gradients(grads)
         for group, slots in zip(self.param_groups, self._slots, strict=True):
@@ -270,15 +234,6 @@ class Optimizer(Evaluation, Gradients):
             return self.initial_state(name, group, scale[i] if isinstance(scale, tuple) else scale)
 
         slots.initialise(value)
-
-    def _fill_block(self) -> None:
-        rows = []
-        for group in self.param_groups:
-            options = self.kernel_options(group)
-            rows.append([options.get(field, 0.0) for field in _core.HYPER_FIELDS])
-        if self._block.shape != (len(rows), len(_core.HYPER_FIELDS)):
-            self._block = np.empty((len(rows), len(_core.HYPER_FIELDS)))
-        self._block[...] = rows
 
     # --- state ---------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .base import Optimizer
-from .options import Around, Group, Parameters, check_range
+from .options import Around, Group, Parameters, check_range, own_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,14 +47,7 @@ class LARS(_Layerwise):
         eps: float = 1e-8,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "trust_coefficient": trust_coefficient,
-            "eps": eps,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "lars"
@@ -85,8 +78,7 @@ class LAMB(_Layerwise):
         weight_decay: float = 0.0,
         **around: Unpack[Around],
     ) -> None:
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "lamb"

@@ -50,6 +50,7 @@ RANGES = {
     "max_norm": "(0, inf]",
     "clip_value": "(0, inf]",
     "ema_decay": "[0, 1)",
+    "grad_scale": "(-inf, inf)",
     "init_scale": "(0, inf)",
     "growth_factor": "(1, inf)",
     "backoff_factor": "(0, 1)",
@@ -57,17 +58,31 @@ RANGES = {
 }
 
 
+def _closed(interval: str) -> tuple[float, float]:
+    """The least and the largest float of an interval."""
+    low, high = map(float, interval[1:-1].split(","))
+    return (
+        low if interval[0] == "[" else math.nextafter(low, math.inf),
+        high if interval[-1] == "]" else math.nextafter(high, -math.inf),
+    )
+
+
+_BOUNDS = {name: _closed(interval) for name, interval in RANGES.items()}
+
+
 def check_range(owner: str, name: str, value: object) -> None:
     """Raise unless `value` is a number in the interval that `RANGES` gives to `name`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
-    interval = RANGES[name]
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    x = float(value)
-    above = x >= low if interval[0] == "[" else x > low
-    below = x <= high if interval[-1] == "]" else x < high
-    if not (above and below) or math.isnan(x):
-        raise ValueError(f"{owner}: {name} must be in {interval}, got {value}")
+    low, high = _BOUNDS[name]
+    if not low <= float(value) <= high:  # NaN too
+        raise ValueError(f"{owner}: {name} must be in {RANGES[name]}, got {value}")
+
+
+def own_options(arguments: Mapping[str, Any]) -> Group:
+    """The options among the arguments of an optimizer's constructor, given as its `locals()`."""
+    others = ("self", "params", "around", "__class__")
+    return {name: value for name, value in arguments.items() if name not in others}
 
 
 def check_choice(owner: str, name: str, value: object, choices: Sequence[object]) -> None:

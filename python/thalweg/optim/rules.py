@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .base import Optimizer
-from .options import Around, Group, Parameters
+from .options import Around, Group, Parameters, own_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,14 +37,7 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "adagrad"
@@ -74,9 +67,7 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         **around: Unpack[Around],
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, **around
-        )
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "adadelta"
@@ -109,16 +100,7 @@ class RMSprop(Optimizer):
         eps_inside: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-            "eps_inside": eps_inside,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         centered = "_centered" if group["centered"] else ""
@@ -154,15 +136,7 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "adam_amsgrad" if group["amsgrad"] else "adam"
@@ -215,9 +189,7 @@ class Adamax(Optimizer):
         weight_decay: float = 0.0,
         **around: Unpack[Around],
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, **around
-        )
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "adamax"
@@ -247,15 +219,7 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum_decay": momentum_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "nadam"
@@ -285,14 +249,7 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "radam"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .base import Optimizer
 from .memory import Array
-from .options import Around, Group, Parameters
+from .options import Around, Group, Parameters, own_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,16 +58,7 @@ class SGD(Optimizer):
         decoupled: bool = False,
         **around: Unpack[Around],
     ) -> None:
-        options = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "momentum_form": momentum_form,
-            "decoupled": decoupled,
-        }
-        super().__init__(params, options, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "momentum" if group["momentum"] else "sgd"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .base import Optimizer
-from .options import Around, Group, Parameters
+from .options import Around, Group, Parameters, own_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,7 +34,7 @@ class Rprop(Optimizer):
         step_sizes: tuple[float, float] = (1e-6, 50.0),
         **around: Unpack[Around],
     ) -> None:
-        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes}, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "rprop"
@@ -64,7 +64,7 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         **around: Unpack[Around],
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}, **around)
+        super().__init__(params, own_options(locals()), **around)
 
     def rule(self, group: Group) -> str:
         return "lion"
