@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <memory>
 #include <mutex>
 
 #include "bindings/cuda_array.h"
@@ -62,6 +63,7 @@ class PyFusedOptimizer {
     owners_.insert(owners_.end(), owners.begin(), owners.end());
     sizes_.push_back(n);
     sources_.resize(native_.tensor_count());
+    changed_ = true;
     return group;
   }
 
@@ -73,7 +75,7 @@ class PyFusedOptimizer {
         hyper.shape(1) != kFields)
       fail<TypeError>(kOp, ": hyper must be a C-contiguous float64 array of shape (groups, ", kFields, ")");
     const std::span rows(static_cast<const Hyper*>(hyper.data()), static_cast<std::size_t>(hyper.shape(0)));
-    const auto views = gradients(grads, zero_grad);
+    const std::shared_ptr<const ops::Gradients> views = gradients(grads, zero_grad);
     if (is_recording()) {
       keep_alive(hyper);
       for (const auto& sources : sources_)
@@ -99,7 +101,7 @@ class PyFusedOptimizer {
   std::optional<std::size_t> nonfinite_tensor() const { return native_.nonfinite_tensor(); }
 
   py::object grad_norm(const py::sequence& grads, double grad_scale) {
-    const auto views = gradients(grads, false);
+    const std::shared_ptr<const ops::Gradients> views = gradients(grads, false);
     const Array device_norm = prepare_device(true);
     const double norm = without_gil([&] {
       const std::lock_guard lock(mutex_);
@@ -158,11 +160,14 @@ class PyFusedOptimizer {
   static bool unchanged(const Source& source, py::handle object) {
     if (source.object.ptr() != object.ptr()) return false;
     if (!py::isinstance<py::array>(object)) {
-      // DLPack costs microseconds a tensor; PyTorch's address of the data costs a tenth. The view's
+      // DLPack costs microseconds a tensor; PyTorch's address of the data costs a twentieth. The view's
       // owner keeps that memory alive, so it cannot have become another array's.
-      if (!py::hasattr(object, "data_ptr")) return false;
-      return py::cast<std::uintptr_t>(object.attr("data_ptr")()) ==
-             reinterpret_cast<std::uintptr_t>(source.array.view.data);
+      static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
+      const auto address =
+          py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(object.ptr(), data_ptr));
+      if (address) return PyLong_AsVoidPtr(address.ptr()) == source.array.view.data;
+      PyErr_Clear();
+      return false;
     }
     const auto* array = py::detail::array_proxy(object.ptr());
     return array->data == source.array.view.data && array->nd == source.array.view.rank &&
@@ -171,47 +176,70 @@ class PyFusedOptimizer {
            ((array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0) == source.array.view.writable;
   }
 
-  View view_of(std::vector<Source>& cache, std::size_t k, std::size_t tensor, py::handle object,
-               bool zero_grad) {
-    if (k < cache.size() && unchanged(cache[k], object)) return cache[k].array.view;
+  void take(std::vector<Source>& cache, std::size_t k, std::size_t tensor, py::handle object,
+            bool zero_grad) {
+    if (k < cache.size() && unchanged(cache[k], object)) return;
+    changed_ = true;
     if (k >= cache.size()) cache.resize(k + 1);
     const std::string name = "grads[" + std::to_string(tensor) + "]";
     cache[k].array = read_gradient(object, name.c_str(), zero_grad);
     cache[k].object = py::reinterpret_borrow<py::object>(object);
-    return cache[k].array.view;
   }
 
-  std::vector<std::vector<View>> gradients(const py::sequence& grads, bool zero_grad) {
+  // Brings a tensor's cached sources in line with its entry: None, an array or a list of arrays.
+  void take_entry(std::vector<Source>& cache, std::size_t tensor, py::handle entry, bool zero_grad) {
+    std::size_t count = 0;
+    if (PyList_Check(entry.ptr()) || PyTuple_Check(entry.ptr())) {
+      for (py::handle source : entry) take(cache, count++, tensor, source, zero_grad);
+    } else if (!entry.is_none()) {
+      take(cache, count++, tensor, entry, zero_grad);
+    }
+    changed_ |= cache.size() != count;
+    cache.resize(count);
+  }
+
+  std::shared_ptr<const ops::Gradients> gradients(const py::sequence& grads, bool zero_grad) {
     if (grads.size() != sizes_.size())
       fail<ValueError>(kOp, ": grads has ", grads.size(), " groups, expected ", sizes_.size());
-    std::vector<std::vector<View>> views(native_.tensor_count());
+    changed_ |= zero_grad && !checked_for_zeroing_;
     std::size_t tensor = 0;
     for (std::size_t g = 0; g < sizes_.size(); ++g) {
-      const auto group = py::reinterpret_borrow<py::sequence>(grads[g]);
-      if (group.size() != sizes_[g])
-        fail<ValueError>(kOp, ": grads of group ", g, " has ", group.size(), " entries, expected ",
-                         sizes_[g]);
-      for (std::size_t i = 0; i < sizes_[g]; ++i, ++tensor) {
-        const py::object entry = group[i];
-        if (entry.is_none()) continue;
-        if (PyList_Check(entry.ptr()) || PyTuple_Check(entry.ptr())) {
-          std::size_t k = 0;
-          for (py::handle source : entry)
-            views[tensor].push_back(view_of(sources_[tensor], k++, i, source, zero_grad));
-        } else {
-          views[tensor].push_back(view_of(sources_[tensor], 0, i, entry, zero_grad));
-        }
-      }
+      const auto group = py::reinterpret_steal<py::object>(
+          PySequence_Fast(py::object(grads[g]).ptr(), "optimizer: a group of gradients is a sequence"));
+      if (!group) throw py::error_already_set();
+      const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(group.ptr()));
+      if (count != sizes_[g])
+        fail<ValueError>(kOp, ": grads of group ", g, " has ", count, " entries, expected ", sizes_[g]);
+      PyObject** const entries = PySequence_Fast_ITEMS(group.ptr());
+      for (std::size_t i = 0; i < count; ++i, ++tensor)
+        take_entry(sources_[tensor], i, entries[i], zero_grad);
     }
-    return views;
+    if (changed_) check(zero_grad);
+    return checked_;
+  }
+
+  void check(bool zero_grad) {
+    ops::Gradients views(sources_.size());
+    for (std::size_t i = 0; i < views.size(); ++i)
+      for (const Source& source : sources_[i]) views[i].push_back(source.array.view);
+    try {
+      checked_ = native_.checked(std::move(views), zero_grad);
+    } catch (...) {
+      for (auto& sources : sources_) sources.clear();  // how they were read depends on zero_grad
+      throw;
+    }
+    checked_for_zeroing_ = zero_grad;
+    changed_ = false;
   }
 
   ops::FusedOptimizer native_;
   std::mutex mutex_;
   std::vector<py::object> owners_;
-  py::object stream_source_;                  // the first parameter
-  std::vector<std::size_t> sizes_;            // tensors a group
-  std::vector<std::vector<Source>> sources_;  // last step's gradients, a list a tensor
+  py::object stream_source_;                       // the first parameter
+  std::vector<std::size_t> sizes_;                 // tensors a group
+  std::vector<std::vector<Source>> sources_;       // last step's gradients, a list a tensor
+  std::shared_ptr<const ops::Gradients> checked_;  // and as they were checked, unless `changed_` since
+  bool changed_ = true, checked_for_zeroing_ = false;
 };
 
 py::dict optimizer_rules() {

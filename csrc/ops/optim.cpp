@@ -83,6 +83,7 @@ int FusedOptimizer::add_group(const std::string& rule_name, std::vector<OptimTen
 }
 
 void FusedOptimizer::add(int rule, OptimTensorViews views) {
+  sources_.reset();
   const View& computed = views.master ? *views.master : views.param;
   cpu::OptimWork work;
   work.rule = rule;
@@ -103,7 +104,7 @@ void FusedOptimizer::add(int rule, OptimTensorViews views) {
   tensors_.push_back({static_cast<int>(groups_), std::move(views), {}});
 }
 
-void FusedOptimizer::check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const {
+std::shared_ptr<const Gradients> FusedOptimizer::checked(Gradients gradients, bool zero_grad) const {
   if (gradients.size() != tensors_.size())
     fail<ValueError>(kOp, ": got gradients for ", gradients.size(), " tensors, expected ", tensors_.size());
   std::vector<Owned> zeroed;
@@ -130,17 +131,21 @@ void FusedOptimizer::check_gradients(const std::vector<std::vector<View>>& gradi
   }
   std::sort(zeroed.begin(), zeroed.end(), by_address<Owned, Owned>);
   check_distinct(zeroed);
+  return std::make_shared<const Gradients>(std::move(gradients));
 }
 
-void FusedOptimizer::set_sources(const std::vector<std::vector<View>>& gradients) {
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
+void FusedOptimizer::set_sources(const std::shared_ptr<const Gradients>& gradients) {
+  if (sources_ == gradients) return;
+  for (std::size_t i = 0; i < gradients->size(); ++i) {
+    const std::vector<View>& views = (*gradients)[i];
     auto& sources = tensors_[i].sources;
     sources.clear();
-    for (const View& gradient : gradients[i]) sources.push_back(gradient.data);
+    for (const View& gradient : views) sources.push_back(gradient.data);
     work_[i].tensor.sources = sources.data();
     work_[i].tensor.source_count = static_cast<int>(sources.size());
-    work_[i].tensor.source_format = sources.empty() ? Half::none : format_of(gradients[i][0].dtype);
+    work_[i].tensor.source_format = sources.empty() ? Half::none : format_of(views[0].dtype);
   }
+  sources_ = gradients;
 }
 
 double FusedOptimizer::norm(double grad_scale) {
@@ -155,8 +160,8 @@ std::optional<std::size_t> FusedOptimizer::find_nonfinite() const {
   return std::nullopt;
 }
 
-double FusedOptimizer::grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm) {
-  check_gradients(gradients, false);
+double FusedOptimizer::grad_norm(const std::shared_ptr<const Gradients>& gradients, double grad_scale,
+                                 double* norm) {
   set_sources(gradients);
   if (const cuda::Table* table = table_for(device_)) {
     double result = 0;
@@ -199,7 +204,7 @@ struct StepLaunch {
   static constexpr const char* kName = "optimizer_step";
   FusedOptimizer& optimizer;
   std::span<const Hyper> hyper;
-  std::vector<std::vector<View>> gradients;
+  std::shared_ptr<const Gradients> gradients;
   OptimStepOptions options;
 
   double flops() const { return 0; }  // bound by memory and by the divider
@@ -214,7 +219,7 @@ struct StepLaunch {
     optimizer.run(hyper, options);
   }
   void visit(Fields& f) const {
-    for (const auto& sources : gradients) {
+    for (const auto& sources : *gradients) {
       f.number("gradient sources", static_cast<double>(sources.size()));
       for (const View& gradient : sources) {
         f.read(gradient);
@@ -235,14 +240,37 @@ struct StepLaunch {
 };
 
 std::optional<double> FusedOptimizer::step(std::span<const Hyper> hyper,
-                                           std::vector<std::vector<View>> gradients,
+                                           std::shared_ptr<const Gradients> gradients,
                                            const OptimStepOptions& options) {
   if (hyper.size() != groups_)
     fail<ValueError>(kOp, ": hyper has ", hyper.size(), " rows, expected one per group, ", groups_);
-  check_gradients(gradients, options.zero_grad);
   set_sources(gradients);
   launch(StepLaunch{*this, hyper, std::move(gradients), options});
   return last_norm_;
+}
+
+// Tensors of a group usually have taken the same steps, and then the scalars of one are those of the
+// next: their powers, roots and quotients in double would take longer than the update of a small tensor.
+void FusedOptimizer::prepare(std::span<const Hyper> hyper, const OptimStageOptions& stages) {
+  std::size_t last = tensors_.size();  // the tensor prepared last, and its count before and after
+  StepState before{}, after{};
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    if (work_[i].tensor.source_count == 0) continue;
+    const OptimTensorViews& views = tensors_[i].views;
+    if (last < i && tensors_[last].group == tensors_[i].group && work_[last].dtype == work_[i].dtype &&
+        tensors_[last].views.lr_scale == views.lr_scale && before == *views.step) {
+      work_[i].rule_scalars = work_[last].rule_scalars;
+      work_[i].stages = work_[last].stages;
+      *views.step = after;
+      continue;
+    }
+    Hyper h = hyper[static_cast<std::size_t>(tensors_[i].group)];
+    h.lr *= views.lr_scale;
+    before = *views.step;
+    cpu::prepare(work_[i], h, *views.step, stages);
+    after = *views.step;
+    last = i;
+  }
 }
 
 void FusedOptimizer::run(std::span<const Hyper> hyper, const OptimStepOptions& options) {
@@ -262,12 +290,7 @@ void FusedOptimizer::run(std::span<const Hyper> hyper, const OptimStepOptions& o
     return;
   }
   if (options.max_norm) stages.grad_scale *= clip_factor(*last_norm_, *options.max_norm);
-  for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    if (work_[i].tensor.source_count == 0) continue;
-    Hyper h = hyper[static_cast<std::size_t>(tensors_[i].group)];
-    h.lr *= tensors_[i].views.lr_scale;
-    cpu::prepare(work_[i], h, *tensors_[i].views.step, stages);
-  }
+  prepare(hyper, stages);
   cpu::optim_adapt(work_, slices_);
   cpu::optim_step(work_, slices_, options.zero_grad);
 }

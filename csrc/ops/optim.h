@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,6 +41,10 @@ struct OptimStepOptions {
 // Names of a rule's states; ValueError for an unknown rule.
 std::vector<std::string> state_names(const std::string& rule);
 
+// In the order of the tensors over all groups, a list of arrays to be summed for each; an empty one
+// skips its tensor.
+using Gradients = std::vector<std::vector<View>>;
+
 struct StepLaunch;
 
 class FusedOptimizer {
@@ -48,14 +53,17 @@ class FusedOptimizer {
   // is kept.
   int add_group(const std::string& rule, std::vector<OptimTensorViews> tensors);
 
-  // Gradients in the order of the tensors over all groups; an empty list skips its tensor.
+  // Gradients that step() and grad_norm() take from then on, as often as the arrays stay where they are:
+  // a thousand tensors take longer to check than to update. `zero_grad`: they may be zeroed, too.
+  std::shared_ptr<const Gradients> checked(Gradients gradients, bool zero_grad) const;
   // `hyper` has one row per group. Returns the global norm where max_norm is given, or Inf and NaN were
   // looked for.
-  std::optional<double> step(std::span<const Hyper> hyper, std::vector<std::vector<View>> gradients,
+  std::optional<double> step(std::span<const Hyper> hyper, std::shared_ptr<const Gradients> gradients,
                              const OptimStepOptions& options);
   std::optional<double> last_norm() const { return last_norm_; }  // what the last step() returned
   // On a GPU the norm goes to *norm, and the result means nothing.
-  double grad_norm(std::vector<std::vector<View>> gradients, double grad_scale, double* norm = nullptr);
+  double grad_norm(const std::shared_ptr<const Gradients>& gradients, double grad_scale,
+                   double* norm = nullptr);
   Device device() const { return device_; }
   // The first tensor in whose gradient the last step() found Inf or NaN, if it looked for them.
   std::optional<std::size_t> nonfinite_tensor() const { return nonfinite_tensor_; }
@@ -65,8 +73,8 @@ class FusedOptimizer {
 
  private:
   void add(int rule, OptimTensorViews views);
-  void check_gradients(const std::vector<std::vector<View>>& gradients, bool zero_grad) const;
-  void set_sources(const std::vector<std::vector<View>>& gradients);
+  void set_sources(const std::shared_ptr<const Gradients>& gradients);
+  void prepare(std::span<const Hyper> hyper, const OptimStageOptions& stages);
   void run(std::span<const Hyper> hyper, const OptimStepOptions& options);  // after set_sources()
   double norm(double grad_scale);
   std::optional<std::size_t> find_nonfinite() const;  // after norm()
@@ -89,7 +97,8 @@ class FusedOptimizer {
   std::vector<Owned> owned_;  // every array that a step writes, sorted by address
   std::vector<cpu::OptimWork> work_;
   cpu::OptimSlices slices_;
-  std::vector<double> squares_;  // of each tensor's gradient, from the last norm()
+  std::shared_ptr<const Gradients> sources_;  // those that work_ points to
+  std::vector<double> squares_;               // of each tensor's gradient, from the last norm()
   std::optional<std::size_t> nonfinite_tensor_;
   std::optional<double> last_norm_;
 

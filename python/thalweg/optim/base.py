@@ -1,7 +1,7 @@
 """What all optimizers share: parameter groups, the step, state dictionaries, weight averages.
 
 A rule's own part (formula, options, checks) is in `rules.py`; its arithmetic is the struct of the
-same name in `csrc/rules/optim.h`.
+same name in `csrc/rules/optim_*.h`.
 """
 
 from __future__ import annotations

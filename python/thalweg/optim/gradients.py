@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 from .. import _core
@@ -40,8 +40,8 @@ class Gradients:
         count = sum(len(slots.owners) for slots in self._slots)
         if len(grads) != count:
             raise ValueError(f"{self._name}: expected {count} gradients, got {len(grads)}")
-        rest = iter(grads)
-        return [[next(rest) for _ in slots.owners] for slots in self._slots]
+        ends = list(accumulate(len(slots.owners) for slots in self._slots))
+        return [grads[begin:end] for begin, end in pairwise([0, *ends])]
 
     def _by_name(self, grads: Mapping[str, Any]) -> list[Any]:
         names = [name for group in self.param_groups for name in group.get("param_names", ())]

@@ -13,7 +13,7 @@ from .options import Around, Group, Parameters, own_options
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# (nesterov, momentum_form) -> number of the form in csrc/rules/optim.h
+# (nesterov, momentum_form) -> number of the form in csrc/rules/optim_common.h
 _FORMS = {
     (False, "buffer"): 0,
     (True, "buffer"): 1,
