@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "cpu/kernels/lanes.h"
+#include "cpu/kernels/quantize.h"
 #include "cpu/kernels/table.h"
-#include "rules/quantize.h"
 
 namespace thalweg::THALWEG_ISA {
 namespace {
@@ -87,25 +87,6 @@ void store_param(const OptimTensor& tensor, std::int64_t begin, std::int64_t n) 
       with_half(tensor.low_format, [&]<class Format>(Format) {
         round<Format>(static_cast<const float*>(tensor.param) + begin, tensor.low + begin, n);
       });
-}
-
-template <bool kSigned>
-void dequantize(const std::uint8_t* __restrict codes, float absmax, std::int64_t n, float* __restrict x) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] = DynamicMap<kSigned>::decode(codes[i]) * absmax;
-}
-
-// Returns the largest magnitude: as integers, the bits of magnitudes are in order, NaN on top.
-template <bool kSigned>
-float quantize(const float* __restrict x, std::int64_t n, std::uint8_t* __restrict codes) {
-  std::int32_t largest = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const auto bits = static_cast<std::int32_t>(to_bits(abs(x[i])));
-    largest = bits > largest ? bits : largest;
-  }
-  const float absmax = from_bits<float>(static_cast<std::uint32_t>(largest));
-  const float inverse = absmax >= Format<float>::kMinNormal ? 1 / absmax : 0;
-  for (std::int64_t i = 0; i < n; ++i) codes[i] = DynamicMap<kSigned>::encode(x[i] * inverse);
-  return absmax;
 }
 
 // State k, elements [begin, begin + n), `begin` a multiple of kQuantBlock.

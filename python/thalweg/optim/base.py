@@ -50,7 +50,8 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
         nonfinite: what a step does that meets Inf or NaN in a gradient: "propagate" lets them
             through, "skip" leaves parameters, states and step counts as they are, "raise" does so
             and raises FloatingPointError with the parameter's name. The last two read the
-            gradients once more, as `max_norm` does.
+            gradients once more, as `max_norm` does. The policy is one of the whole optimizer, over
+            all its groups; ranks of a pipeline look each at its own stage.
         state_dtype: "int8" keeps states in 8 bits and one float32 for 256 of them, on the dynamic
             map of Dettmers et al. 2022 (arXiv:2110.02861), for SGD, Adagrad, RMSprop, Adam, AdamW
             and Lion on parameters of at most 32 bits; None keeps them in the parameters' dtype, or

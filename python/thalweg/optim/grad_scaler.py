@@ -82,6 +82,10 @@ class GradScaler:
                 the ranks before the step, so all ranks skip the same steps.
             options: of `Optimizer.step`; a `grad_scale` multiplies the unscaled gradients.
 
+        The step is one with `nonfinite="skip"`, whatever the optimizer's own policy is: several
+        optimizers under one scaler skip each for itself, and one that skipped lowers the scale of
+        all at `update`.
+
         Returns whether the step was taken.
         """
         if not self._enabled:

@@ -1,4 +1,4 @@
-"""Adaptive update rules: formula, options and source. The arithmetic is in csrc/rules/optim_adaptive.h.
+"""Adaptive update rules: formula, options and source. Arithmetic: csrc/rules/optim_adaptive.h.
 
 In every formula `p` is the parameter, `g` its gradient (scaled, clipped, plus `weight_decay * p`),
 `t` the step counted from 1. Every class also takes the keyword arguments of `Optimizer`.

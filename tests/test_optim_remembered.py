@@ -1,0 +1,97 @@
+"""What an optimizer remembers of the last step (checks of gradients, scalars) never shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optim_table import Array, Options, Row, assert_same_bits, drawn, every_variant
+from thalweg.optim import SGD, Adam
+
+SHAPES = [(5,), (3, 4), (2,), (6,)]
+
+
+@every_variant
+def test_tensors_of_one_group_step_as_if_each_had_its_own(row: Row, options: Options) -> None:
+    """Tensors without a gradient fall behind in their step counts, and rates differ."""
+    together, apart = drawn(SHAPES, np.float64, 0), drawn(SHAPES, np.float64, 0)
+    scales = [1.0, 1.0, 0.5, 1.0]
+    opt = row.make([{"params": together, "lr_scale": scales}], **options)
+    each = [
+        row.make([{"params": [p], "lr_scale": s}], **options)
+        for p, s in zip(apart, scales, strict=True)
+    ]
+    for t, present in enumerate([(1, 1, 1, 1), (1, 0, 1, 0), (0, 1, 1, 1), (1, 1, 1, 1)]):
+        grads = [
+            g if p else None for g, p in zip(drawn(SHAPES, np.float64, t), present, strict=True)
+        ]
+        opt.step(grads)
+        for one, g in zip(each, grads, strict=True):
+            one.step([g])
+    assert_same_bits(together, apart)
+
+
+# How the gradient of one tensor comes: as it was, as another array, as a view, in several pieces.
+WAYS: dict[str, Any] = {
+    "same": lambda g, room: (np.copyto(room, g), room)[1],
+    "new": lambda g, room: g.copy(),
+    "strided": lambda g, room: np.repeat(g, 2)[::2],
+    "list": lambda g, room: [(np.copyto(room, g), room)[1], np.zeros_like(g)],
+    "none": lambda g, room: None,
+}
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(*[st.sampled_from(list(WAYS))] * 3, st.booleans()), max_size=6))
+def test_gradients_may_come_in_another_way_each_step(plan: list[tuple[Any, ...]]) -> None:
+    shapes = [(5,), (17,), (3,)]
+    params, expected = drawn(shapes, np.float32, 0), drawn(shapes, np.float32, 0)
+    rooms = drawn(shapes, np.float32, 1)
+    opt, plain = Adam(params), Adam(expected)
+    for t, (*ways, zero) in enumerate(plan):
+        values = drawn(shapes, np.float32, t)
+        grads = [WAYS[w](g, room) for w, g, room in zip(ways, values, rooms, strict=True)]
+        zero_grad = zero and "strided" not in ways
+        opt.step(grads, zero_grad=zero_grad)
+        new = [None if w == "none" else g.copy() for w, g in zip(ways, values, strict=True)]
+        plain.step(new)
+        assert_same_bits(params, expected)
+        if zero_grad:
+            assert not any(np.any(g) for g in grads if g is not None and not isinstance(g, list))
+
+
+def test_array_that_became_read_only_is_refused_when_it_shall_be_zeroed() -> None:
+    params, grads = [np.ones(3), np.ones(2)], [np.ones(3), np.ones(2)]
+    opt = Adam(params)
+    opt.step(grads, zero_grad=True)
+    opt.step(grads)
+    grads[1].flags.writeable = False
+    opt.step(grads)
+    before = [p.copy() for p in params]
+    with pytest.raises(ValueError, match=r"grads\[1\] is read-only"):
+        opt.step(grads, zero_grad=True)
+    assert_same_bits(params, before)
+    opt.step(grads)
+
+
+def test_strided_gradient_is_taken_after_it_was_refused() -> None:
+    p, g = np.zeros(3), np.ones(6)[::2]
+    opt = SGD([p], 1.0)
+    with pytest.raises(ValueError, match="contiguous"):
+        opt.step([g], zero_grad=True)
+    for _ in range(2):
+        opt.step([g])
+        g *= 2
+    assert p.tolist() == [-3.0] * 3
+
+
+def test_gradient_that_came_to_lie_on_a_parameter_is_refused() -> None:
+    memory: Array = np.zeros(8)
+    opt = SGD([memory[:3]], 1.0)
+    opt.step([memory[3:6]])
+    with pytest.raises(ValueError, match="shares memory"):
+        opt.step([memory[2:5]])
