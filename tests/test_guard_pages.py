@@ -13,7 +13,10 @@ from thalweg import _core
 
 pytestmark = pytest.mark.unsanitized
 SWEEP = Path(__file__).with_name("guard_sweep.py")
-DRAWS = {"products": 1000, "elementwise": 800, "rows": 1000, "pooling": 300, "optimizers": 250}
+DRAWS = {
+    "products": 1000, "elementwise": 800, "rows": 1000, "convolution": 300, "pooling": 300,
+    "optimizers": 250,
+}  # fmt: skip
 
 
 def sweep(tmp_path: Path, isa: str, family: str, where: str, draws: int) -> tuple[int, str]:
