@@ -10,7 +10,7 @@ can be recorded. A plan holds for
 - modules as they are: mode, options, parameters, buffers, submodules,
 - which gradients existed at its beginning,
 - the optimizers' rules and options; their hyperparameters are read before each replay,
-- numbers that the step's function takes from around it.
+- numbers and objects that the step's code takes from around it (`surroundings.py`).
 
 Whatever else changes needs another recording, which is made by itself.
 """
@@ -18,11 +18,8 @@ Whatever else changes needs another recording, which is made by itself.
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Callable
-from operator import is_
-from types import CellType, FunctionType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,6 +29,7 @@ from .autograd import is_grad_enabled
 from .guards import NUMBERS
 from .recorded_step import RecordedStep
 from .recording import CaptureError, active
+from .surroundings import Surroundings
 from .tensor import Tensor
 
 PLANS = 8  # of one step, for as many kinds of calls; the oldest is forgotten
@@ -63,7 +61,7 @@ class Capture:
         if self.refusal is not None:
             return self._function(*inputs)
         machine = _core.get_num_threads(), _core.isa(), _core.get_matmul_precision()
-        around = self._around.numbers()
+        around = self._around.found()
         key = Key(tuple(map(_kind, inputs)), machine, is_grad_enabled(), around)
         for plan in self._plans:
             if plan.matches(key):
@@ -74,8 +72,10 @@ class Capture:
     def _record(self, key: Key, inputs: tuple[Any, ...]) -> Any:
         last = self._last
         if last is not None and last.key != key == last.key._replace(around=key.around):
-            self._refuse(_changed(last.key.around, key.around))
-            return self._function(*inputs)
+            problem = _changed(last.key.around, key.around)
+            if problem is not None:
+                self._refuse(problem)
+                return self._function(*inputs)
         if last is not None and not last.matches(key):
             last = None
         before = last.save() if last is not None else None
@@ -119,9 +119,9 @@ def capture(
 
     A replay is one call without the interpreter lock. Parameters, states, running statistics,
     dropout's counters and hyperparameters are those of the moment; whatever else the function does
-    in Python is done in the recorded calls only. Three such things go unnoticed, so keep them out
-    of a step: NumPy writing into a parameter what it held already, NumPy reading for a side effect
-    (a metric), and a branch on an object's attribute that was equal in both recordings.
+    in Python is done in the recorded calls only. Two such things go unnoticed, so keep them out of
+    a step: NumPy writing into a parameter what it held already, and NumPy reading parameters for a
+    side effect (a metric).
 
     Raises:
         CaptureError: (by the call) the step reads values, computes with NumPy, uses numbers or
@@ -175,41 +175,13 @@ def _kind(x: Any) -> Any:
     )
 
 
-class Surroundings:
-    """Numbers in the closure, the defaults and the globals that a function names."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        function = inspect.unwrap(getattr(function, "__func__", function))
-        self._function = function if isinstance(function, FunctionType) else None
-        self._objects: list[Any] = []
-        self._numbers: dict[str, Any] = {}
-
-    def numbers(self) -> dict[str, Any]:
-        """By name; the same dictionary for as long as nothing around the function is replaced."""
-        if self._function is None:
-            return self._numbers
-        code, namespace = self._function.__code__, self._function.__globals__
-        cells, defaults = self._function.__closure__ or (), self._function.__defaults__ or ()
-        objects = [*map(namespace.get, code.co_names), *map(_contents, cells), *defaults]
-        if len(objects) != len(self._objects) or not all(map(is_, objects, self._objects)):
-            names = [*code.co_names, *code.co_freevars]
-            names += [f"default {i}" for i in range(len(defaults))]
-            pairs = zip(names, objects, strict=True)
-            self._numbers = {name: x for name, x in pairs if isinstance(x, NUMBERS)}
-            self._objects = objects
-        return self._numbers
-
-
-def _contents(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    """Why a step whose surroundings differ cannot be captured; None where only objects do."""
+    names = [n for n in before.keys() & after.keys() if before[n] != after[n]]
+    name = next((n for n in names if isinstance(before[n], NUMBERS)), None)
+    if name is None:
         return None
-
-
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
-    name = next(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
     return (
-        f"the step uses or counts {name!r} in Python, which was {before.get(name)!r} in one call "
-        f"and {after.get(name)!r} in the next; a replay would keep it. Pass it as an argument"
+        f"the step uses or counts {name!r} in Python, which was {before[name]!r} in one call "
+        f"and {after[name]!r} in the next; a replay would keep it. Pass it as an argument"
     )

@@ -1,4 +1,4 @@
-"""The `thalweg` command: train, doctor, plot, inspect. Runs unchanged under `mpirun -n N`."""
+"""The `thalweg` command: train, doctor, plot, inspect, gallery; also under `mpirun -n N`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from .experiment import (
     DATASETS,
     OPTIMIZERS,
     Config,
+    data_folder,
     new_run,
     read_config,
     run_training,
@@ -134,6 +136,22 @@ def _leaves(place: str, tree: Any) -> list[tuple[str, Any]]:
     return [(place.removeprefix("/"), tree)]
 
 
+def gallery(
+    comm: Communicator, *, name: str, data: str | None = None, output: Path | None = None, **o: Any
+) -> None:
+    """Make a published figure again."""
+    from .gallery import GALLERY
+
+    if comm.rank == 0:
+        start = time.perf_counter()
+        folder = output or Path("gallery") / name
+        runs = GALLERY[name](data_folder(name, "mnist", data), folder, **o)
+        seconds = time.perf_counter() - start
+        for title, points in runs.items():
+            print(f"{title:16} test accuracy {points[-1].accuracy:.2%} at step {points[-1].step}")
+        print(f"wrote {folder / 'figure.png'} and {folder / 'points.csv'} in {seconds:.1f} s")
+
+
 # --- options --------------------------------------------------------------------------------------
 
 
@@ -204,11 +222,21 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="CHECKPOINT", help="a .safetensors file of ours")
 
 
+def _gallery_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name", type=_one_of(["batchnorm-mnist"]), metavar="NAME", help="batchnorm-mnist")
+    add("--data", metavar="FOLDER", help="where MNIST's files are (in THALWEG_DATA)")
+    add("--steps", type=_integer(1), help="of each run (50000)")
+    add("--seed", type=_integer(0), help="of weights and order (0)")
+    add("--output", type=Path, metavar="FOLDER", help="where to write (gallery/NAME)")
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], Callable[[argparse.ArgumentParser], None]]] = {
     "train": (train, _train_options),
     "doctor": (doctor, _doctor_options),
     "plot": (plot, _plot_options),
     "inspect": (inspect, _inspect_options),
+    "gallery": (gallery, _gallery_options),
 }
 
 # --- values ---------------------------------------------------------------------------------------

@@ -93,9 +93,11 @@ def load_data(config: Config) -> Splits:
     if config.dataset == "digits":
         return data.digits(seed=config.seed, standardise=False)
     if config.dataset == "mnist":
-        return data.mnist(_folder(config, "mnist"), seed=config.seed, standardise=False)
+        return data.mnist(
+            data_folder(config.dataset, "mnist", config.data), seed=config.seed, standardise=False
+        )
     if config.dataset == "cifar10":
-        folder = _folder(config, "cifar-10-batches-bin")
+        folder = data_folder(config.dataset, "cifar-10-batches-bin", config.data)
         return data.cifar10(folder, seed=config.seed, standardise=False)
     return data.npz(config.dataset, seed=config.seed, standardise=False)
 
@@ -167,13 +169,14 @@ def new_run(dataset: str) -> Path:
     return Path("runs") / f"{Path(dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _folder(config: Config, name: str) -> Path:
-    if config.data is not None:
-        return Path(config.data)
+def data_folder(dataset: str, name: str, given: str | None) -> Path:
+    """Where a data set's files are: the folder given, or `name` in THALWEG_DATA."""
+    if given is not None:
+        return Path(given)
     root = os.environ.get("THALWEG_DATA")
     if root is None:
         raise FileNotFoundError(
-            f"{config.dataset}: say where its files are, with --data FOLDER or the environment "
+            f"{dataset}: say where its files are, with --data FOLDER or the environment "
             f"variable THALWEG_DATA (a folder that contains {name})"
         )
     return Path(root) / name

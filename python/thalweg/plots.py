@@ -1,12 +1,34 @@
-"""Learning curves as a picture; needs matplotlib, the extra thalweg[plot]."""
+"""Pictures; needs matplotlib, the extra thalweg[plot]."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from .files import atomic_write
 from .history import History
+
+
+def new_figure(inches: tuple[float, float]) -> Any:
+    """A matplotlib figure. Errors: ModuleNotFoundError that names the extra."""
+    try:
+        # Not pyplot: no global state, and no display is looked for.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "plots need matplotlib: pip install 'thalweg[plot]'", name=error.name
+        ) from error
+    figure = Figure(figsize=inches, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a PNG file, atomically."""
+    with atomic_write(Path(path)) as file:
+        figure.savefig(file, format="png", dpi=120)
 
 
 def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
@@ -20,18 +42,8 @@ def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
     """
     if not len(history):
         raise ValueError("learning_curves: expected at least one epoch, the history is empty")
-    try:
-        # Not pyplot: no global state, and no display is looked for.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "learning curves need matplotlib: pip install 'thalweg[plot]'", name=error.name
-        ) from error
     with_accuracy = "val_accuracy" in history.columns
-    figure = Figure(figsize=(10 if with_accuracy else 5.5, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((10 if with_accuracy else 5.5, 4))
     axes = figure.subplots(1, 1 + with_accuracy, squeeze=False)[0]
     for name, label in (("train_loss", "training"), ("val_loss", "validation")):
         if name in history.columns:
@@ -44,7 +56,6 @@ def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
         axes[1].legend()
     for panel in axes:
         panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.locator_params(axis="x", integer=True)
         panel.grid(alpha=0.3)
-    with atomic_write(Path(path)) as file:
-        figure.savefig(file, format="png", dpi=120)
+    save_figure(figure, path)

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "base/math.h"
 #include "cpu/kernels/lanes.h"
 #include "cpu/kernels/table.h"
@@ -51,23 +53,37 @@ void log_softmax_backward(const T* __restrict dy, const T* __restrict y, T* __re
   for (std::int64_t i = 0; i < n; ++i) dx[i] = dy[i] - exp(y[i]) * total;
 }
 
+// `width`: n, or more where the row goes on with -inf, whose exponentials 0 change no sum.
 template <class T>
-double cross_entropy(const T* __restrict x, T* __restrict dx, std::int64_t n, std::int64_t label,
-                     double smoothing, double scale) {
-  const T max = maximum_of(x, n);
-  const double shift = static_cast<double>(max), total = exponentials(x, dx, n, max);
+double cross_entropy(const T* __restrict x, T* __restrict dx, std::int64_t n, std::int64_t width,
+                     std::int64_t label, double smoothing, double scale) {
+  const T max = maximum_of(x, width);
+  const double shift = static_cast<double>(max), total = exponentials(x, dx, width, max);
   const double uniform = smoothing / static_cast<double>(n);
   double loss = log(total) - (1 - smoothing) * (static_cast<double>(x[label]) - shift);
   if (smoothing != 0) loss -= uniform * reduce_row<Sum>(n, [shift](auto v) { return v - shift; }, x);
   const T factor = static_cast<T>(scale / total), offset = static_cast<T>(scale * uniform);
-  for (std::int64_t i = 0; i < n; ++i) dx[i] = dx[i] * factor - offset;
+  for (std::int64_t i = 0; i < width; ++i) dx[i] = dx[i] * factor - offset;
   dx[label] -= static_cast<T>(scale * (1 - smoothing));
+  return loss;
+}
+
+// Ten classes are no whole vector, and exponentials one by one take most of a small net's loss: a
+// short row is padded.
+template <class T>
+double cross_entropy_row(const T* x, T* dx, std::int64_t n, std::int64_t label, double smoothing,
+                         double scale) {
+  if (n >= kTreeLanes) return cross_entropy(x, dx, n, n, label, smoothing, scale);
+  alignas(64) T row[kTreeLanes], gradient[kTreeLanes];
+  for (int i = 0; i < kTreeLanes; ++i) row[i] = i < n ? x[i] : -std::numeric_limits<T>::infinity();
+  const double loss = cross_entropy<T>(row, gradient, n, std::int64_t{kTreeLanes}, label, smoothing, scale);
+  for (std::int64_t i = 0; i < n; ++i) dx[i] = gradient[i];
   return loss;
 }
 
 template <class T>
 constexpr SoftmaxRow<T> kRow{softmax<T>, log_softmax<T>, softmax_backward<T>, log_softmax_backward<T>,
-                             cross_entropy<T>};
+                             cross_entropy_row<T>};
 
 }  // namespace
 
