@@ -15,6 +15,8 @@ F = tw.functional
 
 LABELS = np.array([2, 0, 4, 1])
 CONDITION = np.array([[True, False, True], [False, True, True]])
+for _constant in (LABELS, CONDITION):
+    _constant.setflags(write=False)  # so that a captured step may use them
 
 
 class Op(NamedTuple):

@@ -42,7 +42,8 @@ UNARY = [
     "relu", "leaky_relu", "gelu", "softplus", "copy",
 ]  # fmt: skip
 BINARY = [
-    "add", "sub", "mul", "div", "pow", "maximum", "minimum", "above", "relu_backward",
+    "add", "sub", "mul", "div", "pow", "maximum", "minimum", "above", "less",
+    "equal", "join", "relu_backward",
     "leaky_relu_backward", "sigmoid_backward", "tanh_backward", "softplus_backward",
     "gelu_backward",
 ]  # fmt: skip

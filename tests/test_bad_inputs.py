@@ -63,7 +63,7 @@ UNARY = [
     "abs", "neg", "sign", "square", "sqrt", "reciprocal", "exp", "log", "erf", "sigmoid", "tanh",
     "relu", "leaky_relu", "gelu", "softplus", "copy",
 ]  # fmt: skip
-BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "above"]
+BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "above", "less", "equal", "join"]
 BACKWARD = [
     "relu_backward", "sigmoid_backward", "tanh_backward", "softplus_backward",
 ]  # fmt: skip

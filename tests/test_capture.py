@@ -188,7 +188,7 @@ def refused(step: Step, message: str, calls: int = 4) -> None:
     [
         (lambda loss: loss.item() > 0, "item"),
         (lambda loss: bool(loss), "item"),
-        (lambda loss: loss > 0, "comparison"),
+        (lambda loss: loss > 0, "ndarray.__bool__"),
         (lambda loss: loss.detach().numpy(), "numpy"),
         (lambda loss: np.asarray(loss), "numpy"),
         (lambda loss: loss.data > 0, "numpy.greater"),
@@ -258,14 +258,10 @@ def test_numpy_computations_are_refused() -> None:
         outside[...] = np.random.default_rng().random(outside.shape)
         return cross_entropy(model(x * tw.Tensor(outside)), y)
 
-    def in_the_library(x: Any, y: Any) -> Any:
-        return cross_entropy(model(x).clamp(-1, 1), y)
-
     refused(on_results, "numpy.tanh")
     refused(on_inputs, "sub reads an array")
     refused(on_its_own, "mul reads an array")
     refused(in_place, "mul reads an array")
-    refused(in_the_library, "clip computes with NumPy")
 
 
 def test_parameters_changed_by_numpy_are_refused() -> None:
@@ -281,22 +277,15 @@ def test_parameters_changed_by_numpy_are_refused() -> None:
     refused(step, "does not give its bits")
 
 
-def test_schedules_and_hyperparameters_belong_outside() -> None:
+def test_hyperparameters_set_in_the_step_are_refused() -> None:
     model = net()
     opt = tw.optim.SGD(model.parameters(), lr=0.5)
-    schedule = tw.optim.lr_scheduler.StepLR(opt, 10)
     inner = training_step(model, opt, cross_entropy)
-
-    def steps_schedule(x: Any, y: Any) -> Any:
-        loss = inner(x, y)
-        schedule.step()
-        return loss
 
     def sets_rate(x: Any, y: Any) -> Any:
         opt.param_groups[0]["lr"] *= 0.9
         return inner(x, y)
 
-    refused(steps_schedule, "LRScheduler.step")
     refused(sets_rate, "param_groups")
 
 

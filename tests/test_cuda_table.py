@@ -15,7 +15,7 @@ from thalweg import _core
 Array = npt.NDArray[Any]
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "gelu", "softplus"]
 UNARY = ["abs", "neg", "sign", "square", "sqrt", "reciprocal", "exp", "log", "erf", *ACTIVATIONS]
-BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "above"]
+BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "above", "less", "equal", "join"]
 GRADIENTS = [f"{name}_backward" for name in ACTIVATIONS]
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

@@ -24,7 +24,7 @@ UNARY = [
     "abs", "neg", "sign", "square", "sqrt", "reciprocal", "exp", "log", "erf", "sigmoid", "tanh",
     "relu", "leaky_relu", "gelu", "softplus", "copy",
 ]  # fmt: skip
-BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "above"]
+BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "above", "less", "equal", "join"]
 GRADIENTS = {
     "relu_backward": "y", "leaky_relu_backward": "y", "sigmoid_backward": "y",
     "tanh_backward": "y", "softplus_backward": "y", "gelu_backward": "x",
@@ -37,6 +37,8 @@ EXACT: dict[str, Callable[..., Array]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "maximum": np.maximum, "minimum": np.minimum,
     "above": lambda a, b: np.heaviside(a - b, np.asarray(0.5, a.dtype)),
+    "less": lambda a, b: (a < b).astype(a.dtype), "equal": lambda a, b: (a == b).astype(a.dtype),
+    "join": lambda a, b: (a.view(f"u{a.itemsize}") | b.view(f"u{a.itemsize}")).view(a.dtype),
 }  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "bindings/recording.h"
 #include "bindings/register.h"
+#include "ops/cast.h"
 #include "ops/counter.h"
 #include "ops/labels.h"
 #include "plan/plan.h"
@@ -82,8 +84,8 @@ class PyPlan {
     return true;
   }
 
-  // `arguments`: an array for each bound input, of its layout.
-  void run(const py::list& arguments) {
+  // Launches begin … end. `arguments`: an array for each bound input, of its layout.
+  void run(const py::list& arguments, std::size_t begin, std::size_t end) {
     std::vector<py::object> aligned;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       auto array = py::reinterpret_borrow<py::array>(arguments[i]);
@@ -93,7 +95,7 @@ class PyPlan {
       }
       plan_.bind(bound_[i], const_cast<void*>(array.data()));
     }
-    without_gil([&] { plan_.run(); });
+    without_gil([&] { plan_.run(begin, std::min(end, plan_.size())); });
   }
   py::bytes save() const {
     const auto contents = plan_.save();
@@ -149,7 +151,8 @@ void register_plan_class(py::module_& m) {
           py::arg("other"))
       .def("settle", &PyPlan::settle, py::arg("bound"))
       .def("leave", &PyPlan::leave)
-      .def("run", &PyPlan::run, py::arg("arguments"))
+      .def("run", &PyPlan::run, py::arg("arguments"), py::arg("begin") = 0,
+           py::arg("end") = std::numeric_limits<std::size_t>::max())
       .def_property_readonly("made_bytes", [](const PyPlan& plan) { return plan.plan().made_bytes(); })
       .def_property_readonly("arena_bytes", [](const PyPlan& plan) { return plan.plan().arena_bytes(); })
       .def("save", &PyPlan::save)
@@ -181,11 +184,22 @@ py::object unpick(py::handle dy_object, py::handle target_object, std::int64_t c
   return dx.owner;
 }
 
+py::object cast(py::handle object, const std::string& dtype) {
+  const Array x = input(object, {"cast", "x"});
+  if (dtype != "float32" && dtype != "float64" && dtype != "bool")
+    fail<ValueError>("cast: dtype must be 'float32', 'float64' or 'bool', got '", dtype, "'");
+  const DType type = dtype == "float32" ? DType::f32 : dtype == "float64" ? DType::f64 : DType::boolean;
+  const Array y = empty(Device::cpu, type, x.view.shape, x.view.rank);
+  without_gil([&] { ops::cast(x.view, y.view); });
+  return y.owner;
+}
+
 void register_memory(py::module_& m) {
   m.def("advance", [](py::handle counter) {
     const Array array = output(counter, {"advance", "counter"});
     without_gil([&] { ops::advance(array.view); });
   });
+  m.def("cast", &cast, py::arg("x"), py::arg("dtype"));
   m.def("snapshot", &snapshot, py::arg("counters"));
   m.def("fill", [](py::handle out, double value) {
     const Array array = output(out, {"fill", "out"});

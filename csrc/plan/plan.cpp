@@ -263,12 +263,13 @@ std::size_t Plan::made_bytes() const {
   return bytes;
 }
 
-void Plan::run() const {
-  if (launch_observer) {
-    for (const Entry& entry : entries_) launch_observer->on(*entry.launch);
-    return;
+void Plan::run(std::size_t begin, std::size_t end) const {
+  for (std::size_t at = begin; at < end; ++at) {
+    if (launch_observer) [[unlikely]]
+      launch_observer->on(*entries_[at].launch);
+    else
+      entries_[at].launch->run();
   }
-  for (const Entry& entry : entries_) entry.launch->run();
 }
 
 std::vector<std::byte> Plan::save() const {

@@ -63,7 +63,7 @@ class Plan final : public LaunchObserver {
   // It may be freed now.
   void leave() { left_.clear(); }
 
-  void run() const;
+  void run(std::size_t begin, std::size_t end) const;  // launches
   std::size_t size() const { return entries_.size(); }
   std::size_t made_bytes() const;  // as recorded
   std::size_t arena_bytes() const { return arena_bytes_; }

@@ -248,6 +248,26 @@ struct Above {
   THALWEG_RULE T operator()(T a, T b) const { return a > b ? T(1) : a == b ? T(0.5) : T(0); }
 };
 
+// Comparisons as masks: 1 where they hold, else 0, NaN included.
+template <class T>
+struct Less {
+  static constexpr const char* name = "less";
+  THALWEG_RULE T operator()(T a, T b) const { return a < b ? T(1) : T(0); }
+};
+
+template <class T>
+struct Equal {
+  static constexpr const char* name = "equal";
+  THALWEG_RULE T operator()(T a, T b) const { return a == b ? T(1) : T(0); }
+};
+
+// a where b is 0 and the other way round, by the bits: -0 stays -0. Halves of a choice are put together.
+template <class T>
+struct Join {
+  static constexpr const char* name = "join";
+  THALWEG_RULE T operator()(T a, T b) const { return from_bits<T>(to_bits(a) | to_bits(b)); }
+};
+
 // --- the lists -------------------------------------------------------------------------------
 
 template <template <class> class... Rules>
@@ -273,7 +293,7 @@ struct RuleList {
 
 using UnaryRules = RuleList<Copy, Abs, Neg, Sign, Square, Sqrt, Reciprocal, Exp, Log, Erf, Sigmoid, Tanh,
                             Relu, LeakyRelu, Gelu, Softplus>;
-using BinaryRules = RuleList<Add, Sub, Mul, Div, Pow, Maximum, Minimum, Above>;
+using BinaryRules = RuleList<Add, Sub, Mul, Div, Pow, Maximum, Minimum, Above, Less, Equal, Join>;
 using GradientRules =
     RuleList<ReluBackward, LeakyReluBackward, SigmoidBackward, TanhBackward, SoftplusBackward, GeluBackward>;
 

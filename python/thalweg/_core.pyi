@@ -67,6 +67,15 @@ def minimum(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Arra
 def above(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array:
     """1 where a > b, 1/2 where they are equal, else 0: what of a maximum's gradient is a's."""
 
+def less(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array:
+    """1 where a < b, else 0."""
+
+def equal(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array:
+    """1 where a == b, else 0."""
+
+def join(a: ArrayLike, b: ArrayLike, *, out: ArrayLike | None = None) -> Array:
+    """a where b is 0 and b where a is 0, to the bit: two halves of a choice."""
+
 # Gradients: `dy` times the derivative, from the forward *output* y where that determines it.
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
 def leaky_relu_backward(
@@ -364,6 +373,9 @@ def advance(counter: ArrayLike) -> None:
 def snapshot(counters: ArrayLike) -> npt.NDArray[np.int64]:
     """A copy of int64 counters, as of now."""
 
+def cast(x: ArrayLike, dtype: str) -> Array:
+    """x as float32, float64 or bool, C-contiguous."""
+
 def check_labels(op: str, target: ArrayLike, classes: int) -> None:
     """ValueError in the name of `op` unless (N,) int32 or int64 labels lie in [0, classes)."""
 
@@ -394,7 +406,7 @@ class Plan:
     def difference(self, other: Plan) -> str | None: ...
     def settle(self, bound: Sequence[bool]) -> None: ...
     def leave(self) -> bool: ...
-    def run(self, arguments: list[Array]) -> None: ...
+    def run(self, arguments: list[Array], begin: int = 0, end: int = ...) -> None: ...
     def save(self) -> bytes: ...
     def restore(self, contents: bytes) -> None: ...
     def __len__(self) -> int: ...

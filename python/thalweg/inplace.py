@@ -10,9 +10,10 @@ from . import _core
 from . import functional as F
 from .autograd import is_grad_enabled
 from .backend import Array
+from .functional.shape import ending, is_basic
 from .random import default_generator
 from .recording import active, refuse
-from .variable import SCALARS, Variable, data_of, operands
+from .variable import SCALARS, Variable, array_of, data_of, operands
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,8 +70,9 @@ class InPlace(Variable):
     def clamp_(self, min: float | None = None, max: float | None = None) -> Self:
         """Limit every element to [min, max]."""
         self._writable("clamp_")
-        refuse("clamp_ computes with NumPy", "use minimum and maximum, or do it outside the step")
-        np.clip(self.data, min, max, out=self.data)
+        for kernel, bound in ((_core.maximum, min), (_core.minimum, max)):
+            if bound is not None:
+                kernel(*operands(self, bound), out=self.data)
         return self
 
     def copy_(self, other: Any) -> Self:
@@ -113,8 +115,15 @@ class InPlace(Variable):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._writable("assignment to elements")
-        refuse("assignment to elements is done by NumPy", "use copy_, or do it outside the step")
-        self.data[key] = value.data if isinstance(value, Variable) else value
+        value = value.data if isinstance(value, Variable) else value
+        if active() is None:
+            self.data[key] = value
+            return
+        if not is_basic(key):
+            refuse("assignment to elements at an array of positions", "do it outside the step")
+        part = self.data[ending(key)]
+        value = operands(part, value)[1]
+        _core.copy(np.broadcast_to(array_of(value), part.shape), out=part)
 
     def _replaceable(self) -> bool:
         """Whether `y += x` shall bind y to a new recorded result instead of writing into y."""

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from . import functional as F
 from .backend import Array, aligned_empty, check_float, move
+from .functional.masks import compare
 from .recording import refuse_reading
-from .variable import Variable, data_of, operands
+from .variable import Variable, operands
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -76,28 +77,22 @@ class Operators(Variable):
         return F.index(self, key)
 
     def __lt__(self, other: Any) -> Array:
-        refuse_reading("a comparison")
-        return np.asarray(self.data < data_of(other))
+        return compare(self, "<", other)
 
     def __le__(self, other: Any) -> Array:
-        refuse_reading("a comparison")
-        return np.asarray(self.data <= data_of(other))
+        return compare(self, "<=", other)
 
     def __gt__(self, other: Any) -> Array:
-        refuse_reading("a comparison")
-        return np.asarray(self.data > data_of(other))
+        return compare(self, ">", other)
 
     def __ge__(self, other: Any) -> Array:
-        refuse_reading("a comparison")
-        return np.asarray(self.data >= data_of(other))
+        return compare(self, ">=", other)
 
     def __eq__(self, other: object) -> Array:  # type: ignore[override]
-        refuse_reading("a comparison")
-        return np.asarray(self.data == data_of(other))
+        return compare(self, "==", other)
 
     def __ne__(self, other: object) -> Array:  # type: ignore[override]
-        refuse_reading("a comparison")
-        return np.asarray(self.data != data_of(other))
+        return compare(self, "!=", other)
 
     # --- functions of each element ---------------------------------------------------------------
     def abs(self) -> Self:

@@ -28,6 +28,9 @@ class RecordedStep(Recorder):
         self.problem: str | None = None
         self._strict = strict
         self._guards = Guards()
+        self._hosts: list[tuple[int, Callable[[], object]]] = []  # before which launch
+        self._expected: dict[int, Array] = {}  # hyperparameters, by optimizer
+        self._used: dict[int, Array] = {}
         self._ends: list[tuple[Tensor, Tensor | None]] = []
         self._declared: dict[int, Array] = {}
         self._results: Any = None
@@ -49,7 +52,7 @@ class RecordedStep(Recorder):
 
     def run(self, function: Callable[..., Any], last: RecordedStep | None) -> Any:
         """Call the step and record it."""
-        entry = {} if last is None else last._hyperparameters()
+        self._expected = {} if last is None else last._hyperparameters()
         self.plan.start()
         activate(self)
         try:
@@ -57,23 +60,16 @@ class RecordedStep(Recorder):
         finally:
             activate(None)
             self.plan.stop()
-        self._finish(returned, entry)
+        self._finish(returned)
         return self._copies()
 
-    def _finish(self, returned: Any, entry: dict[int, Array]) -> None:
+    def _finish(self, returned: Any) -> None:
         self._ends = [(leaf, leaf._grad) for leaf, _ in self._guards.leaves.values()]
         self._results, self._arguments = returned, []
         for each in returned if isinstance(returned, tuple) else (returned,):
             if each is not None and not isinstance(each, Tensor):
                 self._note(f"the step returned a {type(each).__name__}, expected Tensors or None")
-        used = {key: o._block.copy() for key, (o, _, _) in self._guards.optimizers.items()}
-        for key, now in self._hyperparameters().items():
-            if not (
-                np.array_equal(used[key], now) and np.array_equal(entry.get(key, now), used[key])
-            ):
-                self._note(
-                    "the step changes hyperparameters in optimizer.param_groups; do that outside"
-                )
+        self._expect_hyperparameters()
         problem = self._guards.problem() or self.plan.problem()
         if problem is not None:
             self._note(problem)
@@ -82,6 +78,14 @@ class RecordedStep(Recorder):
     def _hyperparameters(self) -> dict[int, Array]:
         optimizers = self._guards.optimizers
         return {key: hyperparameters(o).copy() for key, (o, _, _) in optimizers.items()}
+
+    def _expect_hyperparameters(self) -> None:
+        """Only what is called in replays too may have changed them."""
+        for key, now in self._hyperparameters().items():
+            if not np.array_equal(self._expected.setdefault(key, now), now):
+                self._note(
+                    "the step changes hyperparameters in optimizer.param_groups; do that outside"
+                )
 
     def _note(self, problem: str) -> None:
         self.problem = self.problem or problem
@@ -123,6 +127,16 @@ class RecordedStep(Recorder):
 
     def optimizer(self, optimizer: Any) -> None:
         self._guards.add_optimizer(optimizer)
+        self._expect_hyperparameters()
+        used = self._used.setdefault(id(optimizer), optimizer._block.copy())
+        if not np.array_equal(used, optimizer._block):
+            self._note("the step uses an optimizer twice with other hyperparameters")
+
+    def host(self, call: Callable[[], object]) -> None:
+        self._expect_hyperparameters()
+        call()
+        self._expected = self._hyperparameters()  # of the others nothing is known any more
+        self._hosts.append((len(self.plan), call))
 
     # --- replaying -------------------------------------------------------------------------------
     def matches(self, key: Key) -> bool:
@@ -134,8 +148,14 @@ class RecordedStep(Recorder):
         for position, copy in self._copied:
             x = inputs[position]
             np.copyto(copy, x.data if isinstance(x, Tensor) else x)
-        arguments = [inputs[position] for position in self._bound]
-        self.plan.run([x.data if isinstance(x, Tensor) else x for x in arguments])
+        bound = [inputs[position] for position in self._bound]
+        arguments, begin = [x.data if isinstance(x, Tensor) else x for x in bound], 0
+        for end, call in self._hosts:
+            self.plan.run(arguments, begin, end)
+            call()
+            self._hyperparameters()
+            begin = end
+        self.plan.run(arguments, begin)
         for leaf, grad in self._ends:
             leaf._grad = grad
         for optimizer, native, _ in self._guards.optimizers.values():
@@ -174,9 +194,14 @@ class RecordedStep(Recorder):
         """Replay the recorded call on the state `before` it; None if that gives its bits."""
         after, results = last.save(), self._bits()
         grads = [(grad.data, grad.data.copy()) for _, grad in self._ends if grad is not None]
-        arguments = self._settle()
+        arguments, optimizers = self._settle(), self._guards.optimizers
+        now = self._hyperparameters()
         last._restore(before)
+        for key, used in self._used.items():
+            optimizers[key][0]._block[...] = used
         self.plan.run(arguments)
+        for key, block in now.items():
+            optimizers[key][0]._block[...] = block
         same = results == self._bits() and _same(last.save(), after)
         same = same and all(grad.tobytes() == wanted.tobytes() for grad, wanted in grads)
         last._restore(after)

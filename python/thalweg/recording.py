@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,9 @@ class Recorder:
     def optimizer(self, optimizer: Any) -> None:
         raise NotImplementedError
 
+    def host(self, call: Callable[[], object]) -> None:
+        raise NotImplementedError
+
 
 class Changes:
     """How often any module was given an attribute, a mode or other memory: where the count stands
@@ -68,6 +72,14 @@ def active() -> Recorder | None:
 
 def activate(recorder: Recorder | None) -> None:
     _local.recorder = recorder
+
+
+def on_host(call: Callable[[], object]) -> None:
+    """Call what has to be called in every step, replays included, and works on no arrays."""
+    if _local.recorder is None:
+        call()
+    else:
+        _local.recorder.host(call)
 
 
 def constant(array: Array) -> Array:

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
-
 from .. import _core
 from ..backend import Array, ArrayLike
 from ..variable import SCALARS, array_of, data_of, needs_grad, operands, record
+from .masks import choose, compare, mask
 from .shape import sum_to
 
 T = TypeVar("T")
@@ -82,8 +81,8 @@ def pow(a: T, b: Any) -> T:
     def backward(dy: T, y: T) -> Any:
         da = db = None
         if needs_grad(a):
-            constant = (array_of(operands(a, b)[0]) == 0) & (array_of(b) == 0)  # 0**0, not 0/0
-            exponent = add(sub(b, 1), _mask(constant, b))
+            zero = _core.mul(_zeros(operands(a, b)[0]), _zeros(b))  # 0**0, not 0/0
+            exponent = add(sub(b, 1), zero)
             da = sum_to(mul(dy, mul(pow(a, exponent), b)), _shape(a))
         if needs_grad(b):
             base: Any = operands(a, b)[0] if isinstance(a, SCALARS) else _one_where_zero(a)
@@ -94,7 +93,13 @@ def pow(a: T, b: Any) -> T:
 
 
 def _one_where_zero(x: T) -> T:
-    return add(x, _mask(array_of(x) == 0, x))
+    return add(x, _zeros(x))
+
+
+def _zeros(x: Any) -> Array:
+    """1 where x is 0, else 0."""
+    array = array_of(x)
+    return mask(compare(array, "==", 0), array.dtype)
 
 
 def _power(a: T, exponent: Any) -> T:
@@ -132,17 +137,19 @@ def _select(y: Array, share_of_a: Callable[[], Array], a: T, b: Any) -> T:
 
 def where(condition: ArrayLike, a: T, b: Any) -> T:
     """a where `condition`, else b."""
-    condition = array_of(condition).astype(bool, copy=False)
+    condition = array_of(condition)
+    if condition.dtype != bool:
+        condition = condition.astype(bool)
     chosen, other = (array_of(each) for each in operands(a, b))
     if chosen.dtype != other.dtype:
         raise TypeError(f"where: b is {other.dtype} but a is {chosen.dtype}; convert one of them")
-    y: Any = np.where(condition, chosen, other)
+    y: Any = choose(condition, chosen, other)
 
     def backward(dy: T) -> Any:
-        kept = _mask(condition, dy)
+        kept = mask(condition, array_of(dy).dtype)
         return (
             sum_to(mul(dy, kept), _shape(a)) if needs_grad(a) else None,
-            sum_to(mul(dy, 1 - kept), _shape(b)) if needs_grad(b) else None,
+            sum_to(mul(dy, sub(1, kept)), _shape(b)) if needs_grad(b) else None,
         )
 
     return record(y, backward, a, b)
@@ -153,20 +160,19 @@ def clip(x: T, low: float | None = None, high: float | None = None) -> T:
     if low is None and high is None:
         raise ValueError("clip: expected low, high or both, got neither")
     array = array_of(x)
-    inside = np.ones(array.shape, bool)
     y = array
     if low is not None:
-        inside &= array >= low
         y = _core.maximum(*operands(y, low))
     if high is not None:
-        inside &= array <= high
         y = _core.minimum(*operands(y, high))
-    return record(y, lambda dy: (mul(dy, _mask(inside, dy)),), x)
 
+    def backward(dy: T) -> Any:
+        for sign, bound in ((">=", low), ("<=", high)):
+            if bound is not None:
+                dy = mul(dy, mask(compare(array, sign, bound), array.dtype))
+        return (dy,)
 
-def _mask(condition: Array, like: Any) -> Array:
-    """1 where `condition`, else 0, in the dtype of `like`."""
-    return np.asarray(condition, array_of(like).dtype)
+    return record(y, backward, x)
 
 
 # --- one operand ---------------------------------------------------------------------------------

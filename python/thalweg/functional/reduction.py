@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import _core
-from ..variable import array_of, data_of, needs_grad, record
+from ..recording import constant
+from ..variable import array_of, data_of, needs_grad, operands, record
 from .elementwise import add, div, exp, log, mul, neg, sqrt, square, sub
+from .masks import choose, compare, mask
 from .shape import Axis, expand_reduced, reduced_shape, reshape, sum
 
 T = TypeVar("T")
@@ -59,7 +61,7 @@ def _extreme(x: T, y: Any, axis: Axis) -> T:
 
     def backward(dy: T) -> Any:
         kept = reduced_shape(array.shape, axis)
-        hits = np.asarray(array == y.reshape(kept), array.dtype)
+        hits = mask(compare(array, "==", y.reshape(kept)), array.dtype)
         share = _core.div(hits, _core.sum(hits, axis, keepdims=True))
         return (mul(expand_reduced(dy, array.shape, axis), share),)
 
@@ -76,7 +78,8 @@ def norm(x: T, axis: Axis = None, keepdims: bool = False) -> T:
     y = _core.sqrt(_core.sum_squares(data_of(x), axis, keepdims=keepdims))
 
     def backward(dy: T, y: T) -> Any:
-        nonzero = add(y, np.where(array_of(y) == 0, np.inf, 0).astype(array.dtype))
+        zero = mask(compare(array_of(y), "==", 0), array.dtype)
+        nonzero = add(y, _core.div(zero, _core.sub(*operands(1, zero))))  # inf for 0
         return (mul(x, expand_reduced(div(dy, nonzero), array.shape, axis)),)
 
     return record(y, backward, x, keep_output=True)
@@ -93,10 +96,13 @@ def logsumexp(x: T, axis: int = -1, keepdims: bool = False) -> T:
     """log(sum(exp(x))) without overflow."""
     array = array_of(x)
     shift = _core.max(array, axis, keepdims=True)
-    shift = np.where(np.isfinite(shift), shift, 0).astype(array.dtype)
+    finite = compare(_core.abs(shift), "<", math.inf)
+    shift = choose(finite, shift, constant(np.zeros((), array.dtype)))
     total = log(sum(exp(sub(x, shift)), axis, keepdims=True))
     y = add(total, shift)
-    return y if keepdims else reshape(y, np.delete(array.shape, axis).tolist())
+    kept = list(array.shape)
+    del kept[axis]
+    return y if keepdims else reshape(y, kept)
 
 
 def softmax(x: T, axis: int = -1) -> T:

@@ -90,11 +90,11 @@ def reduced_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
 def index(x: T, key: Any) -> T:
     """`x[key]` with NumPy's meaning: a view for slices and integers, a copy for arrays."""
     array = array_of(x)
-    y = array[_ending(key)] if _is_basic(key) else np.asarray(array[key])
+    y = array[ending(key)] if is_basic(key) else np.asarray(array[key])
     return record(y, lambda dy: (scatter(dy, key, array.shape),), x)
 
 
-def _is_basic(key: Any) -> bool:
+def is_basic(key: Any) -> bool:
     """Whether NumPy gives a view for this key."""
     parts = key if isinstance(key, tuple) else (key,)
     return all(
@@ -105,7 +105,7 @@ def _is_basic(key: Any) -> bool:
     )
 
 
-def _ending(key: Any) -> tuple[Any, ...]:
+def ending(key: Any) -> tuple[Any, ...]:
     """A basic key with an ellipsis, so that one element is an array too."""
     parts = key if isinstance(key, tuple) else (key,)
     return parts if Ellipsis in parts else (*parts, Ellipsis)
@@ -115,8 +115,8 @@ def scatter(x: T, key: Any, shape: tuple[int, ...]) -> T:
     """Zeros of `shape` to which x was added at `key`, repeated positions repeatedly."""
     array = array_of(x)
     y = constant(np.zeros(shape, array.dtype))
-    if _is_basic(key):
-        _core.copy(array, out=y[_ending(key)])
+    if is_basic(key):
+        _core.copy(array, out=y[ending(key)])
     else:
         np.add.at(y, key, array)
     return record(y, lambda dy: (index(dy, key),), x)
@@ -186,5 +186,9 @@ def copy(x: T) -> T:
 def cast(x: T, dtype: npt.DTypeLike) -> T:
     """x in float32 or float64; the gradient is cast back."""
     array = array_of(x)
-    y = array.astype(check_float(dtype, "cast: dtype"), copy=False)
+    wanted = np.dtype(check_float(dtype, "cast: dtype"))
+    if active() is not None and array.dtype != wanted:
+        y = _core.cast(array, wanted.name)
+    else:
+        y = array.astype(wanted, copy=False)
     return record(y, lambda dy: (cast(dy, array.dtype),), x)

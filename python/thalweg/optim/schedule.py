@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..recording import refuse
+from ..recording import on_host
 from .base import Optimizer
 
 
@@ -66,7 +66,9 @@ class LRScheduler:
 
     def step(self) -> None:
         """Count one step (an epoch or an update, as the caller likes) and set the rates."""
-        refuse("LRScheduler.step counts in Python", "call it outside the captured step")
+        on_host(self._step)
+
+    def _step(self) -> None:
         self.last_epoch += 1
         self.apply(self.last_epoch)
 
