@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import thalweg as tw
-import thalweg.gallery.batchnorm_mnist as figure
 from thalweg.cli import main
+from thalweg.gallery import batchnorm_mnist as figure
 
 
 @pytest.fixture(scope="module")

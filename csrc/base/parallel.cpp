@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <string>
@@ -69,13 +70,17 @@ class Pool {
     // A few ranges per thread even out noise from outside; more would cost locality.
     const std::int64_t ranges = (n + grain - 1) / grain;
     job_.chunk = grain * std::max<std::int64_t>(1, ranges / (4 * threads()));
-    next_.store(0, std::memory_order_relaxed);
+    const std::int64_t chunks = (n + job_.chunk - 1) / job_.chunk, parts = threads();
+    for (std::int64_t t = 0; t < parts; ++t) {
+      parts_[t].next.store(t * chunks / parts, std::memory_order_relaxed);
+      parts_[t].end = (t + 1) * chunks / parts;
+    }
     error_ = nullptr;
     failed_.store(false, std::memory_order_relaxed);
     helpers_.store(kOpen, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
-    work();
+    work(0);
     // Every range is taken now. A worker that has no core yet finds the job closed and is not waited
     // for: on a busy machine it would cost a time slice of the scheduler, milliseconds.
     helpers_.fetch_and(~kOpen, std::memory_order_relaxed);
@@ -105,8 +110,12 @@ class Pool {
 
   void start_workers() {
     const auto wanted = static_cast<std::size_t>(threads() - 1);
+    if (workers_.size() == wanted) return;
+    parts_.reset(new Part[wanted + 1]);
     while (workers_.size() < wanted)
-      workers_.emplace_back([this, seen = generation_.load()] { worker(seen); });
+      workers_.emplace_back([this, seen = generation_.load(), own = static_cast<int>(workers_.size()) + 1] {
+        worker(seen, own);
+      });
   }
 
   void stop_workers() {
@@ -118,7 +127,7 @@ class Pool {
     stopping_.store(false, std::memory_order_relaxed);
   }
 
-  void worker(std::uint32_t seen) {
+  void worker(std::uint32_t seen, int own) {
     inside_parallel = true;
     for (;;) {
       int spin = 0;
@@ -128,7 +137,7 @@ class Pool {
       if (stopping_.load(std::memory_order_relaxed)) return;
       if (!join()) continue;
       _mm_setcsr(job_.floating_point_environment);
-      work();
+      work(own);
       helpers_.fetch_sub(1, std::memory_order_release);
     }
   }
@@ -141,19 +150,32 @@ class Pool {
     return false;
   }
 
-  void work() {
+  // A thread's own part first: in the last call on this memory it did the same one, and has it in its
+  // cache. Then what the others have not begun.
+  void work(int own) {
     const bool was_inside = inside_parallel;
     inside_parallel = true;
-    for (;;) {
-      const std::int64_t begin = next_.fetch_add(job_.chunk, std::memory_order_relaxed);
-      if (begin >= job_.n || failed_.load(std::memory_order_relaxed)) break;
+    const int parts = threads();
+    for (int i = 0; i < parts; ++i) work_off(parts_[(own + i) % parts]);
+    inside_parallel = was_inside;
+  }
+
+  struct alignas(64) Part {  // in chunks
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+
+  void work_off(Part& part) {
+    while (part.next.load(std::memory_order_relaxed) < part.end) {
+      const std::int64_t chunk = part.next.fetch_add(1, std::memory_order_relaxed);
+      if (chunk >= part.end || failed_.load(std::memory_order_relaxed)) return;
+      const std::int64_t begin = chunk * job_.chunk;
       try {
         job_.function(job_.context, begin, std::min(begin + job_.chunk, job_.n));
       } catch (...) {
         if (!failed_.exchange(true)) error_ = std::current_exception();
       }
     }
-    inside_parallel = was_inside;
   }
 
   std::mutex mutex_;  // held by the one thread whose work the pool is doing
@@ -163,7 +185,7 @@ class Pool {
   std::exception_ptr error_;
   std::atomic<bool> stopping_{false}, failed_{false};
   alignas(64) std::atomic<std::uint32_t> generation_{0};
-  alignas(64) std::atomic<std::int64_t> next_{0};
+  std::unique_ptr<Part[]> parts_;  // one a thread
   static constexpr std::uint32_t kOpen = 1U << 31;
   alignas(64) std::atomic<std::uint32_t> helpers_{
       0};  // workers inside the job, and kOpen while it takes more

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from .batchnorm_mnist import batchnorm_mnist
+from . import batchnorm_mnist
 
-GALLERY = {"batchnorm-mnist": batchnorm_mnist}
-
-__all__ = ["GALLERY", "batchnorm_mnist"]
+GALLERY = {"batchnorm-mnist": batchnorm_mnist.make}

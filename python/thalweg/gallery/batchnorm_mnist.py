@@ -107,7 +107,7 @@ def _measure(before: nn.Module, classes: nn.Module, test: ArrayDataset, step: in
     return Point(step, accuracy, tuple(map(float, percentiles)))
 
 
-def batchnorm_mnist(
+def make(
     data: str | PathLike[str],
     output: str | PathLike[str],
     *,
