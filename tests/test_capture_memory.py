@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,28 @@ def test_results_and_gradients_outlive_the_next_replay_and_the_plan() -> None:
     del call
     for grad, copy in zip(grads, copies, strict=True):
         assert grad.tobytes() == copy.tobytes()
+
+
+def test_a_replay_from_two_threads_at_once_is_refused() -> None:
+    """Launches point into memory of the plan: a second replay would write under the first one."""
+    call, _ = captured(layers=60)
+    for x, y in zip(X, LABELS, strict=True):
+        call(x, y)
+    plan, errors, stop = call._plans[0].plan, [], threading.Event()
+
+    def replay() -> None:
+        try:
+            while not stop.is_set():
+                plan.run([X[0], LABELS[0]])
+        except RuntimeError as error:
+            errors.append(str(error))
+            stop.set()
+
+    threads = [threading.Thread(target=replay) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    stop.wait(20)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors and "another thread" in errors[0]

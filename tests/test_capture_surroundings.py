@@ -113,7 +113,7 @@ def test_a_counter_in_an_object_is_refused_by_name() -> None:
             return super().__call__(y)
 
     captured, _ = steps_of(Counting())
-    with pytest.raises(tw.CaptureError, match="'Counting.beta' in Python, which was 1.0"):
+    with pytest.raises(tw.CaptureError, match=r"'Counting.beta' in Python, which was 1\.0"):
         for x in X:
             captured(x)
 

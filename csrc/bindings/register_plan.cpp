@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <mutex>
 
 #include "bindings/recording.h"
 #include "bindings/register.h"
@@ -86,6 +87,9 @@ class PyPlan {
 
   // Launches begin … end. `arguments`: an array for each bound input, of its layout.
   void run(const py::list& arguments, std::size_t begin, std::size_t end) {
+    const std::unique_lock<std::mutex> lock(running_, std::try_to_lock);
+    if (!lock.owns_lock())
+      fail<DeviceError>("capture: the step is being replayed by another thread; capture one for each");
     std::vector<py::object> aligned;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       auto array = py::reinterpret_borrow<py::array>(arguments[i]);
@@ -113,6 +117,7 @@ class PyPlan {
   py::object array_type_;
   std::vector<py::object> kept_, made_;
   std::vector<int> bound_;  // inputs
+  std::mutex running_;
 };
 
 class PyProfile {
