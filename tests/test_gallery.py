@@ -34,7 +34,7 @@ def test_batchnorm_mnist_learns_faster_with_batch_norm(made: Path) -> None:
             low, middle, high = (float(point[f"input_p{p}"]) for p in (15, 50, 85))
             assert low < middle < high
     normalised, plain = (float(points[-1]["test_accuracy"]) for points in runs.values())
-    assert normalised > max(plain, 0.93)
+    assert normalised > max(plain + 0.05, 0.91)
 
 
 def test_the_picture_is_a_picture(made: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_picture_is_a_picture(made: Path) -> None:
 def test_captured_runs_are_those_of_define_by_run(
     data_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    splits = tw.data.mnist(data_directory / "mnist", validation=0)
+    splits = tw.data.mnist(data_directory / "mnist", validation=0, standardise=False)
 
     def points() -> list[figure.Point]:
         return figure.run(splits.train, splits.test, batch_norm=True, steps=40, seed=1)
