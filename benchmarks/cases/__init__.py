@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from measure import Record, Run
 
-SUITES = ("matmul", "optim", "norm", "step", "conv", "import", "scaling", "gpu")
+SUITES = ("matmul", "optim", "norm", "step", "conv", "connectivity", "import", "scaling", "gpu")
 
 
 class Suite(Protocol):

@@ -50,7 +50,7 @@ from .recording import CaptureError
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from . import callbacks, data, distributed, optim, serialization
+    from . import analysis, callbacks, data, distributed, networks, optim, serialization
     from .serialization import load, save
     from .trainer import Trainer
 
@@ -65,6 +65,7 @@ __all__ = [
     "Tensor",
     "Trainer",
     "__version__",
+    "analysis",
     "arange",
     "available_isas",
     "callbacks",
@@ -87,6 +88,7 @@ __all__ = [
     "linspace",
     "load",
     "manual_seed",
+    "networks",
     "nn",
     "no_grad",
     "ones",
@@ -114,9 +116,11 @@ _note_exit_status()
 
 # Loaded at first use: name -> module that defines it, or None for a submodule of that name.
 _LAZY = {
+    "analysis": None,
     "callbacks": None,
     "data": None,
     "distributed": None,
+    "networks": None,
     "optim": None,
     "serialization": None,
     "Trainer": "trainer",

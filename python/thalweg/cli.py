@@ -152,6 +152,19 @@ def gallery(
         print(f"wrote {folder / 'figure.png'} and {folder / 'points.csv'} in {seconds:.1f} s")
 
 
+def info(comm: Communicator, *, network: str) -> None:
+    """List a network's parameters and operations per layer, beside published ones."""
+    from .analysis.counts import GOOGLENET_PAPER, counts, table
+    from .networks import NETWORKS
+
+    if comm.rank == 0:
+        build, shape = NETWORKS[network]
+        published = GOOGLENET_PAPER if network == "googlenet" else None
+        print(table(counts(build(), shape), published))
+        if published is not None:
+            print("paper: Szegedy et al. 2015, table 1 (K is 1024); * where it is over 3 % away")
+
+
 # --- options --------------------------------------------------------------------------------------
 
 
@@ -231,12 +244,17 @@ def _gallery_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FOLDER", help="where to write (gallery/NAME)")
 
 
+def _info_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", type=_network, metavar="NETWORK", help="googlenet, lenet, …")
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], Callable[[argparse.ArgumentParser], None]]] = {
     "train": (train, _train_options),
     "doctor": (doctor, _doctor_options),
     "plot": (plot, _plot_options),
     "inspect": (inspect, _inspect_options),
     "gallery": (gallery, _gallery_options),
+    "info": (info, _info_options),
 }
 
 # --- values ---------------------------------------------------------------------------------------
@@ -259,6 +277,12 @@ def _one_of(known: Iterable[str]) -> Callable[[str], str]:
 
 def _dataset(text: str) -> str:
     return text if text.endswith(".npz") else _one_of([*DATASETS, "FILE.npz"])(text)
+
+
+def _network(text: str) -> str:
+    from .networks import NETWORKS
+
+    return _one_of(NETWORKS)(text)
 
 
 def _integer(least: int) -> Callable[[str], int]:

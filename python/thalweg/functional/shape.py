@@ -126,6 +126,9 @@ def concatenate(xs: Sequence[T], axis: int = 0) -> T:
     """Arrays joined along an existing axis."""
     arrays = _same_dtype("concatenate", xs)
     axis %= builtins.max(arrays[0].ndim, 1)
+    if builtins.all(channels_last(array) for array in arrays):
+        inner = concatenate([permute(x, (0, 2, 3, 1)) for x in xs], (0, 3, 1, 2)[axis])
+        return permute(inner, (0, 3, 1, 2))
     ends = np.cumsum([array.shape[axis] for array in arrays]).tolist()
     cuts = zip([0, *ends[:-1]], ends, strict=True)
     keys = [(slice(None),) * axis + (slice(start, stop),) for start, stop in cuts]
@@ -135,6 +138,16 @@ def concatenate(xs: Sequence[T], axis: int = 0) -> T:
         return tuple(index(dy, k) if needs_grad(x) else None for x, k in zip(xs, keys, strict=True))
 
     return record(y, backward, *xs)
+
+
+def channels_last(array: Any) -> bool:
+    """Whether the channels of an (N, C, H, W) array are neighbours in memory."""
+    return bool(
+        array.ndim == 4
+        and array.shape[1] > 1
+        and array.strides[1] == array.itemsize
+        and not array.flags.c_contiguous
+    )
 
 
 def stack(xs: Sequence[T], axis: int = 0) -> T:

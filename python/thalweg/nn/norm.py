@@ -10,7 +10,9 @@ import numpy.typing as npt
 from .. import _core
 from .. import functional as F
 from ..backend import check_float
+from ..functional.shape import channels_last
 from ..recording import refuse
+from ..variable import array_of
 from .module import M, Module
 from .parameter import Parameter
 
@@ -88,6 +90,10 @@ class BatchNorm(Module):
             momentum = momentum if count is None else 1 / (int(count) + 1)
             return F.sync_batch_norm(*arguments, self.comm, momentum=momentum, eps=self.eps)
         options: dict[str, Any] = {"training": training, "momentum": momentum, "count": count}
+        if channels_last(array_of(x)):
+            rows = F.permute(x, (0, 2, 3, 1))
+            y, _ = F.batch_norm(rows, *arguments[1:], **options, eps=self.eps, axis=-1)
+            return F.permute(y, (0, 3, 1, 2))
         return F.batch_norm(*arguments, **options, eps=self.eps)[0]
 
     def extra_repr(self) -> str:

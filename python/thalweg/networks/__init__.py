@@ -1,0 +1,32 @@
+"""Networks of the field's history and small ones, built from `nn`."""
+
+from __future__ import annotations
+
+from .alexnet import alexnet
+from .googlenet import INCEPTION_WIDTHS, googlenet, inception, small_inception
+from .lenet import lenet
+from .residual import BasicBlock, ResNet, residual_net, resnet18
+
+# name -> builder and the shape of one input
+NETWORKS = {
+    "lenet": (lenet, (1, 28, 28)),
+    "alexnet": (alexnet, (3, 227, 227)),
+    "googlenet": (googlenet, (3, 224, 224)),
+    "resnet18": (resnet18, (3, 224, 224)),
+    "residual": (residual_net, (3, 32, 32)),
+    "inception": (small_inception, (3, 32, 32)),
+}
+
+__all__ = [
+    "INCEPTION_WIDTHS",
+    "NETWORKS",
+    "BasicBlock",
+    "ResNet",
+    "alexnet",
+    "googlenet",
+    "inception",
+    "lenet",
+    "residual_net",
+    "resnet18",
+    "small_inception",
+]

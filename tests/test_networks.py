@@ -1,0 +1,159 @@
+"""The networks: their published counts, PyTorch's results, training, and what they are good for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+from thalweg import analysis, networks, nn
+from thalweg.analysis.counts import GOOGLENET_PAPER, table
+from thalweg.cli import main
+
+PARAMETERS = {
+    "lenet": 800 + 64 + 51_200 + 128 + 401_408 + 256 + 1_290,
+    "alexnet": 60_965_224,
+    "googlenet": 6_998_552,
+    "resnet18": 11_689_512,
+}
+
+
+def drawn(name: str, samples: int) -> tuple[Any, Any]:
+    _, shape = networks.NETWORKS[name]
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((samples, *shape), np.float32), rng.integers(0, 10, samples)
+
+
+@pytest.mark.parametrize("name", list(PARAMETERS))
+def test_parameters_are_the_published_number(name: str) -> None:
+    build, _ = networks.NETWORKS[name]
+    assert sum(p.numel() for p in build().parameters()) == PARAMETERS[name]
+
+
+def test_googlenet_table_beside_the_papers() -> None:
+    """Table 1 of the paper. It differs where it cannot be: 7 x 7 x 3 x 64 weights are 9408."""
+    rows = {row.name: row for row in analysis.counts(networks.googlenet(), (3, 224, 224))}
+    assert rows["conv1"].weights == 9408
+    assert rows["conv1"].operations == 9408 * 112 * 112
+    assert rows["conv1"].window == "7x7/2"
+    assert rows["conv2"].depth == rows["inception3a"].depth == 2
+    differ = set()
+    for name, (weights, operations) in GOOGLENET_PAPER.items():
+        if rows[name].weights / 1024 != pytest.approx(float(weights[:-1]), rel=0.035):
+            differ.add((name, "weights"))
+        if rows[name].operations / 1e6 != pytest.approx(float(operations[:-1]), rel=0.035):
+            differ.add((name, "operations"))
+    first = {("conv1", "weights"), ("conv1", "operations"), ("inception4c", "weights")}
+    assert differ == first | {("inception5a", "weights"), ("inception5a", "operations")}
+    outputs = ["64x112x112", "64x56x56", "192x56x56", "192x28x28", "256x28x28", "480x28x28"]
+    assert ["x".join(map(str, row.output)) for row in rows.values()][:6] == outputs
+    assert rows["inception5b"].output == (1024, 7, 7)
+    line = table(list(rows.values()), GOOGLENET_PAPER).splitlines()[1].split()
+    assert line[:5] == ["conv1", "Conv2d", "7x7/2", "112x112x64", "1"]
+    assert line[5:] == ["9,408", "2.7K", "*", "64", "118.0", "M", "34M", "*"]
+
+
+def test_counts_leave_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5).eval(), nn.BatchNorm1d(3))
+    state = {key: value.copy() for key, value in model.state_dict().items()}
+    (linear, _, norm) = analysis.counts(model, (4,))
+    assert (linear.weights, linear.others, linear.operations) == (12, 3, 12)
+    assert (norm.weights, norm.others, norm.operations) == (0, 6, 0)
+    assert [m.training for m in model.modules()] == [True, True, False, True]
+    assert "forward" not in model.__dict__
+    for key, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, state[key])
+
+
+def test_info_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "lenet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["layer", "type", "window"]
+    assert lines[1].split()[:4] == ["0", "Conv2d", "5x5/1", "28x28x32"]
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_training_steps_reduce_the_loss(name: str) -> None:
+    tw.manual_seed(0)
+    build, _ = networks.NETWORKS[name]
+    model = build(10)
+    samples = 2 if name in ("alexnet", "googlenet", "resnet18") else 8
+    x, y = drawn(name, samples)
+    optimizer = tw.optim.SGD(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(3):
+        loss = tw.cross_entropy(model(tw.Tensor(x)), y)
+        loss.backward()
+        assert all(np.isfinite(p.grad.data).all() for p in model.parameters())
+        optimizer.step(zero_grad=True)
+        losses.append(loss.item())
+    assert np.isfinite(losses).all()
+    if name not in ("alexnet", "googlenet"):  # whose dropout hides three small steps
+        assert losses[-1] < losses[0]
+
+
+def test_captured_inception_and_residual_steps_equal_define_by_run() -> None:
+    def run(build: Any, captured: bool) -> list[bytes]:
+        tw.manual_seed(0)
+        model = build()
+        optimizer = tw.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+        def step(x: Any, y: Any) -> Any:
+            loss = tw.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step(zero_grad=True)
+            return loss
+
+        call = tw.capture(step) if captured else step
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            x = rng.standard_normal((4, 3, 32, 32), np.float32)
+            call(tw.Tensor(x), rng.integers(0, 10, 4))
+        return [a.tobytes() for a in model.state_dict().values()]
+
+    for build in (networks.small_inception, networks.residual_net):
+        assert run(build, True) == run(build, False)
+
+
+def train_lenet(folder: Path, samples: int, epochs: int) -> float:
+    """Test accuracy after `epochs` of Adam on the first `samples`; the rate falls to 0."""
+    tw.manual_seed(0)
+    splits = tw.data.mnist(folder, validation=0, flatten=False)
+    model = networks.lenet()
+    optimizer = tw.optim.Adam(model.parameters(), lr=2e-3)
+    steps = samples // 64
+    schedule = tw.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, epochs * steps)
+
+    def update(x: Any, y: Any) -> Any:
+        loss = tw.cross_entropy(model(tw.Tensor(x)), y)
+        loss.backward()
+        optimizer.step(zero_grad=True)
+        return loss
+
+    step = tw.capture(update)
+    rng = np.random.default_rng(0)
+    for _ in range(epochs):
+        order = rng.permutation(samples)
+        for i in range(steps):
+            index = order[64 * i : 64 * (i + 1)]
+            step(splits.train.x[index], splits.train.y[index])
+            schedule.step()
+    model.eval()
+    right = 0
+    with tw.no_grad():
+        for i in range(0, len(splits.test), 1000):
+            logits = model(tw.Tensor(splits.test.x[i : i + 1000]))
+            right += int((logits.data.argmax(1) == splits.test.y[i : i + 1000]).sum())
+    return right / len(splits.test)
+
+
+def test_lenet_learns_mnist_from_few_samples(data_directory: Path) -> None:
+    assert train_lenet(data_directory / "mnist", 6400, 2) >= 0.96
+
+
+@pytest.mark.slow
+def test_lenet_reaches_98_8_percent_in_three_epochs(data_directory: Path) -> None:
+    assert train_lenet(data_directory / "mnist", 60000, 3) >= 0.988
