@@ -10,6 +10,7 @@ set(THALWEG_CUDA_SOURCES
   csrc/cuda/norm.cu
   csrc/cuda/dropout.cu
   csrc/cuda/gemm.cu
+  csrc/cuda/conv.cu
   csrc/cuda/optim.cu)
 
 # Sets THALWEG_WITH_CUDA.

@@ -17,7 +17,7 @@ inline constexpr std::int64_t kConvDepth = 1536 / static_cast<std::int64_t>(size
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // n cut into `parts` of nearly equal size, the larger ones first.
-inline std::int64_t part_begin(std::int64_t n, std::int64_t parts, std::int64_t i) {
+constexpr std::int64_t part_begin(std::int64_t n, std::int64_t parts, std::int64_t i) {
   return n / parts * i + std::min(i, n % parts);
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "cpu/conv.h"
 #include "cpu/dropout.h"
 #include "cpu/elementwise.h"
 #include "cpu/gemm.h"
@@ -58,6 +59,14 @@ void dropout(const View& x, const View& y, const DropoutOptions& options, Stream
 // to bf16 (both on the matrix units). float64 always uses multiply-adds.
 enum class GemmScheme : std::uint8_t { fma, tf32x3, bf16 };
 void gemm(const GemmProblem& problem, GemmScheme scheme, Stream stream);
+
+// conv.cu
+void conv2d(const ConvGeometry& geometry, GemmScheme scheme, const View& x, const View& weight,
+            const std::optional<View>& bias, Activation activation, const View& y, Stream stream);
+void conv2d_data_gradient(const ConvGeometry& geometry, GemmScheme scheme, const View& dy, const View& weight,
+                          const View& dx, Stream stream);
+void conv2d_weight_gradient(const ConvGeometry& geometry, GemmScheme scheme, const View& dy, const View& x,
+                            const View& dw, Stream stream);
 
 // optim.cu
 void optim_step(const OptimStep& step, Stream stream);

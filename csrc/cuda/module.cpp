@@ -36,6 +36,9 @@ const Table& table() {
                            .batch_norm_backward_apply = batch_norm_backward_apply,
                            .dropout = dropout,
                            .gemm = gemm,
+                           .conv2d = conv2d,
+                           .conv2d_data_gradient = conv2d_data_gradient,
+                           .conv2d_weight_gradient = conv2d_weight_gradient,
                            .optim_step = optim_step,
                            .optim_norm = optim_norm};
   return table;

@@ -44,6 +44,9 @@ struct Table {
   decltype(&cuda::batch_norm_backward_apply) batch_norm_backward_apply = nullptr;
   decltype(&cuda::dropout) dropout = nullptr;
   decltype(&cuda::gemm) gemm = nullptr;
+  decltype(&cuda::conv2d) conv2d = nullptr;
+  decltype(&cuda::conv2d_data_gradient) conv2d_data_gradient = nullptr;
+  decltype(&cuda::conv2d_weight_gradient) conv2d_weight_gradient = nullptr;
   decltype(&cuda::optim_step) optim_step = nullptr;
   decltype(&cuda::optim_norm) optim_norm = nullptr;
 };

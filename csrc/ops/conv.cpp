@@ -27,7 +27,6 @@ void check_options(const char* op, const ConvOptions& o) {
 
 void check_images(const char* op, const char* name, const View& v) {
   check_float(op, name, v);
-  refuse_cuda(op, v);
   if (v.rank != 4)
     fail<ValueError>(op, ": ", name, " must have shape (N, C, H, W), got ", Shape{v},
                      "; add the axes that are missing with reshape");
@@ -133,7 +132,11 @@ struct ForwardLaunch {
 
   double flops() const { return 2 * multiply_adds(geometry); }
   double bytes() const { return x.bytes() + weight.bytes() + y.bytes(); }
-  void run() const { thalweg::conv2d(geometry, x, weight, bias, activation, y); }
+  void run() const {
+    if (const cuda::Table* table = table_for(y.device))
+      return table->conv2d(geometry, scheme_for(precision), x, weight, bias, activation, y, current_stream());
+    thalweg::conv2d(geometry, x, weight, bias, activation, y);
+  }
   void visit(Fields& f) const {
     f.read(x);
     f.read(weight);
@@ -154,7 +157,11 @@ struct GradientLaunch {
 
   double flops() const { return 2 * multiply_adds(geometry); }
   double bytes() const { return a.bytes() + b.bytes() + out.bytes(); }
-  void run() const { Run{}(geometry, a, b, out); }
+  void run() const {
+    if (const cuda::Table* table = table_for(out.device))
+      return (table->*Run::kOnTable)(geometry, scheme_for(precision), a, b, out, current_stream());
+    Run::kOnCpu(geometry, a, b, out);
+  }
   void visit(Fields& f) const {
     f.read(a);
     f.read(b);
@@ -165,16 +172,14 @@ struct GradientLaunch {
 
 struct RunData {
   static constexpr const char* kName = kData;
-  void operator()(const ConvGeometry& g, const View& dy, const View& weight, const View& dx) const {
-    thalweg::conv2d_data_gradient(g, dy, weight, dx);
-  }
+  static constexpr auto kOnCpu = &thalweg::conv2d_data_gradient;
+  static constexpr auto kOnTable = &cuda::Table::conv2d_data_gradient;
 };
 
 struct RunWeight {
   static constexpr const char* kName = kWeight;
-  void operator()(const ConvGeometry& g, const View& dy, const View& x, const View& dw) const {
-    thalweg::conv2d_weight_gradient(g, dy, x, dw);
-  }
+  static constexpr auto kOnCpu = &thalweg::conv2d_weight_gradient;
+  static constexpr auto kOnTable = &cuda::Table::conv2d_weight_gradient;
 };
 
 }  // namespace
