@@ -28,6 +28,7 @@ from thalweg import _core, cuda
 MODULES = {
     "test_cuda_table",
     "test_batch_norm",
+    "test_conv",
     "test_cuda_arrays",
     "test_dropout",
     "test_elementwise",

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 NVCC = shutil.which("nvcc", path="/usr/local/cuda/bin") or shutil.which("nvcc")
 HOT = {
     "gemm": ["multiply_fma", "multiply_mma"],
+    "conv": ["multiply_mma", "add_blocks"],
     "optim": ["step", "sum_squares"],
     "elementwise": ["apply_unary", "apply_binary"],
 }

@@ -168,9 +168,9 @@ __device__ void for_each_panel(const P& p, const Tile<T>& tile, const ReaderA& r
 #pragma unroll 1
   for (std::int64_t k = begin; k < end; k += kPanelDepth, buffer ^= 1) {
     load(k + kPanelDepth, buffer ^ 1);
-    prepare(k + 2 * kPanelDepth, buffer);
     wait_copies<1>();
     barrier();
+    prepare(k + 2 * kPanelDepth, buffer);  // all have loaded the panel at k
     multiply(a[buffer], b[buffer], end - k < kPanelDepth ? static_cast<int>(end - k) : kPanelDepth);
     barrier();
   }

@@ -17,19 +17,6 @@ constexpr const char* kPrecisions[] = {"strict", "highest", "high", "medium"};
 
 std::atomic<Precision> default_precision{Precision::highest};
 
-// On a GPU. Three tf32 products come close to float32's accuracy but are not proved to reach that of
-// multiply-adds, so they serve "high" alone.
-cuda::GemmScheme scheme_for(Precision precision) {
-  switch (precision) {
-    case Precision::medium:
-      return cuda::GemmScheme::bf16;
-    case Precision::high:
-      return cuda::GemmScheme::tf32x3;
-    default:
-      return cuda::GemmScheme::fma;
-  }
-}
-
 struct MatmulLaunch {
   static constexpr const char* kName = "matmul";
   GemmProblem problem;
@@ -167,6 +154,17 @@ void set_bias(GemmProblem& p, const View& b, const View& out, const View& bias) 
 }
 
 }  // namespace
+
+cuda::GemmScheme scheme_for(Precision precision) {
+  switch (precision) {
+    case Precision::medium:
+      return cuda::GemmScheme::bf16;
+    case Precision::high:
+      return cuda::GemmScheme::tf32x3;
+    default:
+      return cuda::GemmScheme::fma;
+  }
+}
 
 MatmulShape matmul_shape(const View& a, const View& b) {
   check_operands(a, b);

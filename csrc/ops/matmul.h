@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/view.h"
+#include "cuda/families.h"
 #include "rules/activation.h"
 
 namespace thalweg::ops {
@@ -33,6 +34,9 @@ void matmul(const View& a, const View& b, const View& out, const MatmulOptions& 
 
 Precision parse_precision(const char* op, std::string_view name);
 const char* name_of(Precision precision);
+// On a GPU. Three tf32 products come close to float32's accuracy but are not proved to reach that of
+// multiply-adds, so they serve "high" alone.
+cuda::GemmScheme scheme_for(Precision precision);
 Precision matmul_precision();  // of calls that name none; one setting for all threads
 void set_matmul_precision(Precision precision);
 
