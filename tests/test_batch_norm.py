@@ -105,6 +105,29 @@ def test_small_deviations_around_a_large_mean(isa: str, shape: tuple[int, ...], 
     assert np.abs(reference.rows_of(y, axis) - expected).max() < 4e-6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "axis"), [((4, 1, 25_000_000), 1), ((50_000_000, 2), 1)])
+def test_a_hundred_million_elements_of_a_channel(shape: tuple[int, ...], axis: int) -> None:
+    """Counted statistics: x = 1e4 + (i mod 3 - 1) / 64 is exact in float32, and so are its moments.
+
+    A float32 sum stops at 2^24 ones; E[x²] - E[x]² in float64 loses the variance's last 8 digits.
+    """
+    elements = math.prod(shape)
+    x = np.resize(np.array([-1, 0, 1], "f4") / 64 + 1e4, elements).astype("f4").reshape(shape)
+    n, mean, m2 = _core.batch_norm_statistics(x, axis=axis)
+    assert n == elements // shape[axis]
+    for c in range(shape[axis]):
+        values = (np.arange(c, c + 3 * shape[axis], shape[axis]) % 3 - 1) / 64  # repeat in order
+        whole, left = divmod(n, 3)
+        total = values[:left].sum()
+        expected = 1e4 + total / n
+        squares = whole * (values**2).sum() + (values[:left] ** 2).sum()
+        assert mean[c] == pytest.approx(expected, rel=1e-15)
+        assert m2[c] == pytest.approx(squares - total**2 / n, rel=1e-13)
+    y, _ = _core.batch_norm(x, None, None, None, None, training=True, eps=0, axis=axis)
+    assert np.abs(y).max() == pytest.approx(math.sqrt(1.5), rel=4e-7)
+
+
 @pytest.mark.parametrize("value", [0.1, 1e-30, 1e6, -7.0])
 def test_a_constant_channel_has_no_deviation(value: float) -> None:
     x = np.full((50, 3, 7, 7), value, "f4")

@@ -14,20 +14,6 @@ namespace {
 
 constexpr std::int64_t kGrainElements = 1 << 15;  // below this a second thread costs more than it gives
 
-template <class F>
-void with_rule(Reduction reduction, const F& f) {
-  switch (reduction) {
-    case Reduction::sum:
-      return f(Sum{});
-    case Reduction::sum_squares:
-      return f(SumSquares{});
-    case Reduction::max:
-      return f(Max{});
-    case Reduction::min:
-      return f(Min{});
-  }
-}
-
 std::int64_t grain_for(std::int64_t elements_per_unit) {
   return std::max<std::int64_t>(1, kGrainElements / std::max<std::int64_t>(1, elements_per_unit));
 }

@@ -72,20 +72,6 @@ void reduce_with(const ReduceShape& shape, const View& x, const View& out, doubl
            partial.as<double>(), out.as<T>(), divisor);
 }
 
-template <class F>
-void with_rule(Reduction reduction, const F& f) {
-  switch (reduction) {
-    case Reduction::sum:
-      return f(Sum{});
-    case Reduction::sum_squares:
-      return f(SumSquares{});
-    case Reduction::max:
-      return f(Max{});
-    case Reduction::min:
-      return f(Min{});
-  }
-}
-
 }  // namespace
 
 void reduce(const cpu::ReduceArguments& a, Stream stream) {

@@ -4,10 +4,9 @@
 
 #include <cstdint>
 
-namespace thalweg {
+#include "rules/reduce.h"
 
-enum class Reduction : std::uint8_t { sum, sum_squares, max, min };
-inline constexpr int kReductions = 4;
+namespace thalweg {
 
 inline constexpr std::int64_t kReduceColumns = 128;  // 16 KiB of lanes: half of a small L1
 

@@ -14,6 +14,7 @@ from .activation import (
 )
 from .container import Concat, Flatten, ModuleList, Residual, Sequential
 from .conv import Conv2d
+from .fusion import fuse, fuse_conv_bn_eval, fuse_linear_bn_eval
 from .linear import BlockLinear, Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, MSELoss, NLLLoss
 from .module import Module
@@ -58,5 +59,8 @@ __all__ = [
     "Softplus",
     "SyncBatchNorm",
     "Tanh",
+    "fuse",
+    "fuse_conv_bn_eval",
+    "fuse_linear_bn_eval",
     "init",
 ]
