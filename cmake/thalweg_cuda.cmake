@@ -11,6 +11,8 @@ set(THALWEG_CUDA_SOURCES
   csrc/cuda/dropout.cu
   csrc/cuda/gemm.cu
   csrc/cuda/conv.cu
+  csrc/cuda/pool.cu
+  csrc/cuda/lrn.cu
   csrc/cuda/optim.cu)
 
 # Sets THALWEG_WITH_CUDA.

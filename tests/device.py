@@ -32,11 +32,13 @@ MODULES = {
     "test_cuda_arrays",
     "test_dropout",
     "test_elementwise",
+    "test_local_response_norm",
     "test_matmul",
     "test_matmul_bad_input",
     "test_optim",
     "test_optim_bad_input",
     "test_optim_exact",
+    "test_pool",
     "test_reduce",
     "test_softmax",
 }

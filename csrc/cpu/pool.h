@@ -15,13 +15,15 @@ namespace thalweg::cpu {
 struct PoolAxis {
   std::int64_t in, out, kernel, stride, padding, dilation;
 
-  std::int64_t at(std::int64_t o, std::int64_t k) const { return o * stride + k * dilation - padding; }
+  constexpr std::int64_t at(std::int64_t o, std::int64_t k) const {
+    return o * stride + k * dilation - padding;
+  }
   // The elements of window o that exist: k in [first, last).
-  std::int64_t first(std::int64_t o) const {
+  constexpr std::int64_t first(std::int64_t o) const {
     const std::int64_t missing = padding - o * stride;
     return missing > 0 ? (missing + dilation - 1) / dilation : 0;
   }
-  std::int64_t last(std::int64_t o) const {
+  constexpr std::int64_t last(std::int64_t o) const {
     const std::int64_t room = in - at(o, 0);
     return room <= 0 ? 0 : std::min(kernel, (room + dilation - 1) / dilation);
   }
@@ -31,12 +33,12 @@ struct PoolGeometry {
   PoolAxis h, w;
   bool count_padding;  // means: padding counts as zeros
 
-  std::int64_t taps() const { return h.kernel * w.kernel; }
-  std::int32_t code(std::int64_t kh, std::int64_t kw) const {
+  constexpr std::int64_t taps() const { return h.kernel * w.kernel; }
+  constexpr std::int32_t code(std::int64_t kh, std::int64_t kw) const {
     return static_cast<std::int32_t>(kh * w.kernel + kw);
   }
   // What the sum of window o is divided by, axis by axis.
-  std::int64_t counted(const PoolAxis& axis, std::int64_t o) const {
+  constexpr std::int64_t counted(const PoolAxis& axis, std::int64_t o) const {
     if (!count_padding) return axis.last(o) - axis.first(o);
     return std::min(axis.kernel, axis.in + axis.padding - axis.at(o, 0));
   }

@@ -10,6 +10,8 @@
 #include "cpu/dropout.h"
 #include "cpu/elementwise.h"
 #include "cpu/gemm.h"
+#include "cpu/lrn.h"
+#include "cpu/pool.h"
 #include "cpu/reduce.h"
 #include "cpu/softmax.h"
 #include "cuda/norm.h"
@@ -67,6 +69,21 @@ void conv2d_data_gradient(const ConvGeometry& geometry, GemmScheme scheme, const
                           const View& dx, Stream stream);
 void conv2d_weight_gradient(const ConvGeometry& geometry, GemmScheme scheme, const View& dy, const View& x,
                             const View& dw, Stream stream);
+
+// pool.cu
+void max_pool(const cpu::PoolGeometry& g, const View& x, bool relu, const View& y, const View& index,
+              Stream stream);
+void max_pool_backward(const cpu::PoolGeometry& g, const View& dy, const View& index, const View& dx,
+                       Stream stream);
+void max_pool_pick(const cpu::PoolGeometry& g, const View& x, const View& index, const View& y,
+                   Stream stream);
+void avg_pool(const cpu::PoolGeometry& g, const View& x, const View& y, Stream stream);
+void avg_pool_backward(const cpu::PoolGeometry& g, const View& dy, const View& dx, Stream stream);
+
+// lrn.cu
+void local_response_norm(const cpu::LrnOptions& o, const View& x, const View& y, Stream stream);
+void local_response_norm_backward(const cpu::LrnOptions& o, const View& dy, const View& x, const View& dx,
+                                  Stream stream);
 
 // optim.cu
 void optim_step(const OptimStep& step, Stream stream);

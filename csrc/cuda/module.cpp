@@ -39,6 +39,13 @@ const Table& table() {
                            .conv2d = conv2d,
                            .conv2d_data_gradient = conv2d_data_gradient,
                            .conv2d_weight_gradient = conv2d_weight_gradient,
+                           .max_pool = max_pool,
+                           .max_pool_backward = max_pool_backward,
+                           .max_pool_pick = max_pool_pick,
+                           .avg_pool = avg_pool,
+                           .avg_pool_backward = avg_pool_backward,
+                           .local_response_norm = local_response_norm,
+                           .local_response_norm_backward = local_response_norm_backward,
                            .optim_step = optim_step,
                            .optim_norm = optim_norm};
   return table;

@@ -47,6 +47,13 @@ struct Table {
   decltype(&cuda::conv2d) conv2d = nullptr;
   decltype(&cuda::conv2d_data_gradient) conv2d_data_gradient = nullptr;
   decltype(&cuda::conv2d_weight_gradient) conv2d_weight_gradient = nullptr;
+  decltype(&cuda::max_pool) max_pool = nullptr;
+  decltype(&cuda::max_pool_backward) max_pool_backward = nullptr;
+  decltype(&cuda::max_pool_pick) max_pool_pick = nullptr;
+  decltype(&cuda::avg_pool) avg_pool = nullptr;
+  decltype(&cuda::avg_pool_backward) avg_pool_backward = nullptr;
+  decltype(&cuda::local_response_norm) local_response_norm = nullptr;
+  decltype(&cuda::local_response_norm_backward) local_response_norm_backward = nullptr;
   decltype(&cuda::optim_step) optim_step = nullptr;
   decltype(&cuda::optim_norm) optim_norm = nullptr;
 };

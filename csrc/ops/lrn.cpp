@@ -27,8 +27,8 @@ struct LrnLaunch {
   double flops() const { return work(x, o); }
   double bytes() const { return x.bytes() + y.bytes(); }
   void run() const {
-    refuse_cuda(kName, x);
-    if (x.elements() > 0) cpu::local_response_norm(o, x, y);
+    if (x.elements() > 0)
+      on_device(y.device, cpu::local_response_norm, &cuda::Table::local_response_norm, o, x, y);
   }
   void visit(Fields& f) const {
     f.read(x);
@@ -45,8 +45,9 @@ struct LrnBackwardLaunch {
   double flops() const { return 2 * work(x, o); }
   double bytes() const { return dy.bytes() + x.bytes() + dx.bytes(); }
   void run() const {
-    refuse_cuda(kName, x);
-    if (x.elements() > 0) cpu::local_response_norm_backward(o, dy, x, dx);
+    if (x.elements() > 0)
+      on_device(dx.device, cpu::local_response_norm_backward, &cuda::Table::local_response_norm_backward, o,
+                dy, x, dx);
   }
   void visit(Fields& f) const {
     f.read(dy);

@@ -56,8 +56,7 @@ struct MaxPoolLaunch : PoolLaunch {
   double flops() const { return taps(y); }
   double bytes() const { return x.bytes() + y.bytes() + index.bytes(); }
   void run() const {
-    refuse_cuda(kName, x);
-    if (y.elements() > 0) cpu::max_pool(g, x, relu, y, index);
+    if (y.elements() > 0) on_device(y.device, cpu::max_pool, &cuda::Table::max_pool, g, x, relu, y, index);
   }
   void visit(Fields& f) const {
     f.read(x);
@@ -75,8 +74,8 @@ struct MaxPoolBackwardLaunch : PoolLaunch {
   double flops() const { return taps(dy); }
   double bytes() const { return dy.bytes() + index.bytes() + dx.bytes(); }
   void run() const {
-    refuse_cuda(kName, dx);
-    if (dx.elements() > 0) cpu::max_pool_backward(g, dy, index, dx);
+    if (dx.elements() > 0)
+      on_device(dx.device, cpu::max_pool_backward, &cuda::Table::max_pool_backward, g, dy, index, dx);
   }
   void visit(Fields& f) const {
     f.read(dy);
@@ -93,8 +92,8 @@ struct MaxPoolPickLaunch : PoolLaunch {
   double flops() const { return taps(y); }
   double bytes() const { return 2 * y.bytes() + index.bytes(); }
   void run() const {
-    refuse_cuda(kName, x);
-    if (y.elements() > 0) cpu::max_pool_pick(g, x, index, y);
+    if (y.elements() > 0)
+      on_device(y.device, cpu::max_pool_pick, &cuda::Table::max_pool_pick, g, x, index, y);
   }
   void visit(Fields& f) const {
     f.read(x);
@@ -111,8 +110,7 @@ struct AvgPoolLaunch : PoolLaunch {
   double flops() const { return taps(y); }
   double bytes() const { return x.bytes() + y.bytes(); }
   void run() const {
-    refuse_cuda(kName, x);
-    if (y.elements() > 0) cpu::avg_pool(g, x, y);
+    if (y.elements() > 0) on_device(y.device, cpu::avg_pool, &cuda::Table::avg_pool, g, x, y);
   }
   void visit(Fields& f) const {
     f.read(x);
@@ -128,8 +126,8 @@ struct AvgPoolBackwardLaunch : PoolLaunch {
   double flops() const { return taps(dy); }
   double bytes() const { return dy.bytes() + dx.bytes(); }
   void run() const {
-    refuse_cuda(kName, dx);
-    if (dx.elements() > 0) cpu::avg_pool_backward(g, dy, dx);
+    if (dx.elements() > 0)
+      on_device(dx.device, cpu::avg_pool_backward, &cuda::Table::avg_pool_backward, g, dy, dx);
   }
   void visit(Fields& f) const {
     f.read(dy);
