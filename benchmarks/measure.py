@@ -11,7 +11,7 @@ from case import Array, Case, deviation
 
 ROUNDS = 20
 SAMPLE_SECONDS = 4e-3  # a sample repeats short calls up to this, far above the clock's resolution
-SIDE_SECONDS = 4.0  # calls that would take longer than this in all get fewer rounds …
+SIDE_SECONDS = 2.5  # calls that would take longer than this in all get fewer rounds …
 FEWEST_ROUNDS = 7  # … but not fewer than these
 
 

@@ -27,18 +27,19 @@ def records(run: Run) -> Iterator[Record]:
 def cases(quick: bool) -> Iterator[Case]:
     for network in NETWORKS:
         if network.quick or not quick:
-            yield _case(network, compiled=not quick and "GoogLeNet" not in network.name)
+            yield _case(network, quick)
 
 
-def _case(network: Network, compiled: bool) -> Case:
+def _case(network: Network, quick: bool) -> Case:
     sides = {
         "thalweg captured": functools.partial(_ours, network, captured=True),
-        "thalweg eager": functools.partial(_ours, network, captured=False),
         "torch eager": functools.partial(_torch, network, compiled=False),
         "jax jit": functools.partial(_jax, network, scan=False),
-        "jax scan": functools.partial(_jax, network, scan=True),
     }
-    if compiled:
+    if network.steps > 1:
+        sides["thalweg eager"] = functools.partial(_ours, network, captured=False)
+        sides["jax scan"] = functools.partial(_jax, network, scan=True)
+    if "BN" in network.name and not quick:  # 20 seconds to compile, which larger ones exceed
         sides["torch compiled"] = functools.partial(_torch, network, compiled=True)
     if "BN" not in network.name and len(network.input) == 1:
         sides["sklearn"] = functools.partial(_sklearn, network)
@@ -84,6 +85,10 @@ def _torch(network: Network, compiled: bool) -> Side:
     def loss_of(x: Any, y: Any) -> Any:
         return criterion(model(x), y)
 
+    if compiled:
+        from torch._inductor import config
+
+        config.compile_threads = 1  # no processes of its own, which nobody would stop
     forward = torch.compile(loss_of) if compiled else loss_of
     losses = np.zeros(network.steps)
 
