@@ -56,7 +56,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/run.py $(or $(SUITE),optim) --quick --vs $(or $(VS),numpy)
 
 ## make benchmarks  all suites in full, docs/benchmarks.md and its plots; MACHINE=name-of-results
-SUITES = matmul optim norm step conv import
+SUITES = matmul optim norm step conv connectivity import
 benchmarks: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet '.[bench]'
 	for suite in $(SUITES); do \
