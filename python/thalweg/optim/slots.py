@@ -99,7 +99,9 @@ class Slots:
 
     def gradients(self) -> list[Any]:
         """The parameters' `.grad`s as arrays, None where there is none."""
-        grads = map(_grad, self.owners)
+        grads = list(map(_grad, self.owners))
+        if not self._tensors:
+            return grads
         return [g.data if isinstance(g, Tensor) else g for g in grads]
 
     def ensure_states(self, names: Sequence[str]) -> None:
