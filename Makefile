@@ -86,7 +86,7 @@ cuda-emulated: $(VENV)/installed-cuda
 
 # GCC's libraries come first in the process, since Python is not built with them. Python itself leaks.
 # PyTorch and mpirun bring libraries of their own; sweeps on guarded memory would see ASan's instead.
-SANITIZED = build/sanitize/site
+SANITIZED = $(abspath build/sanitize)
 RUNTIMES = $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 
 ## make sanitize  the tests under AddressSanitizer and UBSan, and the thread pool under ThreadSanitizer
@@ -97,11 +97,12 @@ sanitize: $(VENV)/installed-cuda
 	$(CONFIGURE) -B build/sanitize -DTHALWEG_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	  -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1"
 	$(BIN)/cmake --build build/sanitize
-	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
-	git archive HEAD:python | tar -x -C $(SANITIZED)
-	cp build/sanitize/_core.*.so $(SANITIZED)/thalweg/
-	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:log_path=build/sanitize/asan \
-	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=build/sanitize/ubsan LD_PRELOAD="$(RUNTIMES)" \
+	mkdir -p $(SANITIZED)/site
+	cp -r python/thalweg $(SANITIZED)/site
+	rm -f $(SANITIZED)/site/thalweg/*.so
+	cp build/sanitize/_core.*.so $(SANITIZED)/site/thalweg
+	PYTHONPATH=$(SANITIZED)/site ASAN_OPTIONS=detect_leaks=0:log_path=$(SANITIZED)/asan LD_PRELOAD="$(RUNTIMES)" \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$(SANITIZED)/ubsan \
 	  $(BIN)/python -m pytest -q -m "not slow and not torch and not mpi and not unsanitized" $(PYTEST_ARGS)
 
 ## make wheel-cuda  dist/thalweg_cuda13-….whl: the package with its CUDA half
