@@ -4,6 +4,7 @@ stopped, so that no idle thread of theirs spins beside it. A library's own threa
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -46,21 +47,25 @@ class Contestant:
         return seconds
 
     def forget(self) -> None:
-        self._ask("forget")
+        if self._process.is_alive():
+            self._ask("forget")
 
     def close(self) -> None:
         self._process.kill()
         self._process.join()
 
     def _ask(self, *request: object) -> Any:
+        if not self._process.is_alive():
+            raise RuntimeError("its process died before")
         self._signal(signal.SIGCONT)
-        self._pipe.send(request)
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self._pipe.send(request)
         return self._receive()
 
     def _receive(self) -> Any:
         try:
             answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._process.join()
             raise RuntimeError(f"its process died ({self._process.exitcode})") from None
         self._signal(signal.SIGSTOP)
