@@ -80,7 +80,7 @@ def same_bits(a: list[Array], b: list[Array]) -> None:
     st.sampled_from(sorted(LAYOUTS)),
     st.sampled_from(sorted(LAYOUTS)),
     st.sampled_from(_core.available_isas()),
-    st.sampled_from(["strict", "highest", "high", "medium"]),
+    st.sampled_from(["strict", "highest"]),
 )
 def test_integer_convolutions_are_exact(
     case: Any, layout: str, other: str, isa: str, precision: str
@@ -197,6 +197,55 @@ def test_fused_bias_and_activation_have_the_bits_of_separate_calls(
     same_bits([fused], [getattr(_core, activation)(with_bias)])
 
 
+# 3 x 3 at step 1 with enough channels: fewer products at "high" and "medium".
+FEWER = [
+    ((2, 64, 14, 15), (40, 64, 3, 3), ref.Geometry((1, 1), (1, 1, 1, 1))),
+    ((3, 256, 7, 7), (48, 256, 3, 3), ref.Geometry((1, 1), (1, 1, 1, 1))),
+    ((1, 400, 9, 8), (33, 400, 3, 3), ref.Geometry()),
+    ((2, 34, 12, 30), (64, 17, 3, 3), ref.Geometry((1, 1), (2, 0, 1, 2), (1, 1), 2)),
+]
+fewer = pytest.mark.parametrize(("x_shape", "w_shape", "g"), FEWER)
+
+
+@fewer
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_fewer_products_stay_within_the_bound_of_high(
+    x_shape: Any, w_shape: Any, g: ref.Geometry, precision: str, isa: str
+) -> None:
+    """3.1e-5 of the largest sum of magnitudes, that of `matmul`."""
+    x, w, b, dy = operands(x_shape, w_shape, g)
+    wide = [v.astype(np.float64) for v in (x, w, 0 * b, dy)]
+    exact, scale = references(*wide, g), references(*[np.abs(v) for v in wide], g)
+    plain = run_all(x, w, 0 * b, dy, g, precision="highest")
+    for i, result in enumerate(run_all(x, w, 0 * b, dy, g, precision=precision)):
+        assert np.abs(result - exact[i]).max() <= 3.1e-5 * scale[i].max()
+        assert (result != plain[i]).any(), "the same bits: products were not saved"
+
+
+@fewer
+def test_fewer_products_have_the_same_bits_everywhere(
+    x_shape: Any, w_shape: Any, g: ref.Geometry
+) -> None:
+    x, w, b, dy = operands(x_shape, w_shape, g)
+    expected = run_all(x, w, b, dy, g, precision="high")
+    unfused = _core.conv2d(x, w, None, **g._asdict(), precision="high")
+    same_bits([_core.add(unfused, b[:, None, None])], expected[:1])
+    for isa in sorted({"avx2", "avx512"} & set(_core.available_isas())):
+        _core.use_isa(isa)
+        for threads in (1, 2, 5):
+            _core.set_num_threads(threads)
+            for layout in LAYOUTS.values():
+                same_bits(
+                    run_all(layout(x), layout(w), b, layout(dy), g, precision="high"), expected
+                )
+
+
+def test_fewer_products_are_for_float32_alone() -> None:
+    x, w, b, dy = operands(*FEWER[0], dtype=np.float64)
+    g = FEWER[0][2]
+    same_bits(run_all(x, w, b, dy, g, precision="high"), run_all(x, w, b, dy, g))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_errors_stay_within_the_bound(dtype: Any) -> None:
     """A chain of n multiply-adds errs by at most n eps/2 of the sum of magnitudes."""
@@ -204,8 +253,6 @@ def test_errors_stay_within_the_bound(dtype: Any) -> None:
     x, w, b, dy = operands(x_shape, w_shape, g, dtype)
     got = run_all(x, w, 0 * b, dy, g)
     wide = [v.astype(np.float64) for v in (x, w, 0 * b, dy)]
-    for sums in (got, [np.abs(v) for v in got]):
-        assert all(np.isfinite(s).all() for s in sums)
     exact, bound = (references(*[f(v) for v in wide], g) for f in (np.asarray, np.abs))
     lengths = [w[0].size, w[:, 0].size, dy[:, 0].size]
     for result, right, scale, n in zip(got, exact, bound, lengths, strict=True):

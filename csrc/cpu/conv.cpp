@@ -1,10 +1,12 @@
 #include "cpu/conv.h"
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "base/parallel.h"
-#include "cpu/conv_window.h"
+#include "cpu/conv_correlation.h"
+#include "cpu/gemm.h"
 #include "cpu/gemm_workspace.h"
 
 namespace thalweg {
@@ -12,26 +14,7 @@ namespace {
 
 constexpr double kBlockBytes = 384 << 10;  // of a block's window and results: they stay in L2
 constexpr std::int64_t kTasksPerThread = 4;
-
-// result[n, i, j, g, o] = activation(bias[g, o] + sum over taps t and channels c of
-//   source[n, i * step + t.row, j * step + t.column, g, c] * weight[g, o, c, t])
-// where the source is 0 outside of its image.
-template <class T>
-struct Correlation {
-  struct Weight {
-    const T* data;
-    std::int64_t group, output, input;  // strides
-  };
-  std::int64_t images, groups, inputs, outputs;  // channels of a group
-  Extents source_size, result_size, step;
-  std::vector<Tap> taps;
-  Images<const T> source;
-  Weight weight;
-  Images<T> result;
-  const T* bias = nullptr;
-  std::int64_t bias_stride = 0;
-  Activation activation = Activation::identity;
-};
+constexpr double kWorthwhileShare = 0.96;  // of taps that meet the image; fewer are worth skipping
 
 template <class T>
 class Correlator {
@@ -39,16 +22,25 @@ class Correlator {
   explicit Correlator(const Correlation<T>& problem)
       : p_(problem),
         kernels_(kernels().conv.family<T>()),
-        window_(p_.source, p_.groups * p_.inputs, p_.source_size, p_.step, p_.result_size, p_.taps),
+        rows_(p_.taps.rows, p_.result_size.height, p_.step.height, p_.source_size.height),
+        columns_(p_.taps.columns, p_.result_size.width, p_.step.width, p_.source_size.width),
+        along_images_(columns_.share < kWorthwhileShare && 2 * p_.images >= kernels_.tile_rows),
+        window_(p_.source, p_.groups * p_.inputs, p_.source_size, p_.step, p_.result_size, p_.taps,
+                along_images_),
         direct_(p_.result.channel == 1),
-        k_(static_cast<std::int64_t>(p_.taps.size()) * p_.inputs),
+        k_(p_.taps.count() * p_.inputs),
         depths_(std::max<std::int64_t>(1, ceil_div(k_, kConvDepth<T>))),
         depth_(ceil_div(k_, depths_)),
         panels_(ceil_div(p_.outputs, kernels_.tile_columns())),
         blocks_(p_.images, p_.result_size.height, bytes_per_row(), kBlockBytes,
+                along_images_ ? std::min<std::int64_t>(p_.images, kernels_.tile_rows) : 1,
                 ceil_div(p_.images, kTasksPerThread * num_threads())) {
+    if (!along_images_) columns_.ranges = {all_of(p_.taps.columns)};
     for (std::int64_t d = 0; d < depths_; ++d)
-      runs_.push_back(window_.runs(p_.taps, p_.inputs, d * depth_, std::min(k_, (d + 1) * depth_)));
+      for (const Range& rows : rows_.ranges)
+        for (const Range& columns : columns_.ranges)
+          runs_.push_back(window_.runs(p_.taps, rows, columns, p_.inputs, d * depth_,
+                                       std::min(k_, (d + 1) * depth_), width()));
   }
 
   void run() {
@@ -101,21 +93,18 @@ class Correlator {
   // Columns of outputs first … of group g, k by k.
   void pack_panel(std::int64_t index, T* panel) const {
     const std::int64_t g = index / panels_, first = index % panels_ * width();
-    const std::int64_t columns = std::min(width(), p_.outputs - first);
+    const std::int64_t columns = std::min(width(), p_.outputs - first), taps = p_.taps.count();
     const T* from = p_.weight.data + g * p_.weight.group + first * p_.weight.output;
-    const auto taps = static_cast<std::int64_t>(p_.taps.size());
-    const std::int64_t tap_step = taps > 1 ? p_.taps[1].weight - p_.taps[0].weight : 0;
-    bool regular = taps > 3;
+    bool neighbours = taps > 3;
     for (std::int64_t t = 1; t < taps; ++t)
-      regular = regular && p_.taps[t].weight - p_.taps[t - 1].weight == tap_step;
-    if (regular && tap_step == 1)  // a matrix (taps, columns) for each channel
+      neighbours = neighbours && p_.taps.weight(t) == p_.taps.weight(t - 1) + 1;
+    if (neighbours)  // a matrix (taps, columns) for each channel
       for (std::int64_t c = 0; c < p_.inputs; ++c)
         kernels_.copy(panel + c * width(), p_.inputs * width(), 1,
-                      from + p_.taps[0].weight + c * p_.weight.input, tap_step, p_.weight.output, taps,
-                      columns);
+                      from + p_.taps.weight(0) + c * p_.weight.input, 1, p_.weight.output, taps, columns);
     else
       for (std::int64_t t = 0; t < taps; ++t)
-        kernels_.copy(panel + t * p_.inputs * width(), width(), 1, from + p_.taps[t].weight, p_.weight.input,
+        kernels_.copy(panel + t * p_.inputs * width(), width(), 1, from + p_.taps.weight(t), p_.weight.input,
                       p_.weight.output, p_.inputs, columns);
   }
 
@@ -123,41 +112,67 @@ class Correlator {
   void multiply_panel(const Block& block, const Place& place, std::int64_t index, const T* weights,
                       const T* bias, T* buffer) const {
     const std::int64_t g = index / panels_, first = index % panels_ * width();
-    const auto columns = static_cast<int>(std::min(width(), p_.outputs - first));
     const std::int64_t channel = g * p_.outputs + first;
+    const std::int64_t row = direct_ ? p_.result.row : p_.result_size.width * width();
+    const std::int64_t image = direct_ ? p_.result.image : block.rows * row;
+    T* const results = direct_ ? p_.result.at(block.image, block.row, 0) + channel : buffer;
+    ConvTile<T> tile;
+    tile.b_row = width();
+    tile.columns = static_cast<int>(std::min(width(), p_.outputs - first));
     for (std::int64_t d = 0; d < depths_; ++d) {
-      ConvTile<T> tile;
-      tile.a_step = p_.step.width * place.column;
-      tile.runs = runs_[d].data();
-      tile.run_count = static_cast<std::int64_t>(runs_[d].size());
       tile.b = weights + d * depth_ * width();
-      tile.b_row = width();
-      tile.c_row = direct_ ? p_.result.column : width();
-      tile.columns = columns;
       tile.accumulate = d > 0;
-      const bool last = d == depths_ - 1;
-      for (std::int64_t n = 0; n < block.images; ++n)
-        for (std::int64_t i = 0; i < block.rows; ++i) {
-          const T* a = place.data + n * place.image + i * p_.step.height * place.row + g * p_.inputs;
-          T* c = direct_ ? p_.result.at(block.image + n, block.row + i, 0) + channel
-                         : buffer + (n * block.rows + i) * p_.result_size.width * width();
-          multiply_row(tile, a, c, last, bias ? bias + channel : nullptr);
-        }
+      const T* const finish = bias ? bias + channel : nullptr;
+      for (std::int64_t i = 0; i < block.rows; ++i) {
+        const std::size_t runs = (d * rows_.ranges.size() + rows_.of[block.row + i]) * columns_.ranges.size();
+        tile.a = place.data + i * p_.step.height * place.row + g * p_.inputs;
+        tile.c = results + i * row;
+        if (along_images_)
+          multiply_images(tile, block.images, place, image, runs, d == depths_ - 1, finish);
+        else
+          for (std::int64_t n = 0; n < block.images; ++n, tile.a += place.image, tile.c += image)
+            multiply_pixels(tile, place, runs, d == depths_ - 1, finish);
+      }
     }
-    if (!direct_) store_panel(block, channel, columns, buffer);
+    if (!direct_) store_panel(block, channel, tile.columns, buffer);
   }
 
-  // One row of an image, in tiles of nearly equal size.
-  void multiply_row(ConvTile<T>& tile, const T* a, T* c, bool last, const T* bias) const {
-    const std::int64_t pixels = p_.result_size.width, tiles = ceil_div(pixels, kernels_.tile_rows);
+  // One row of an image: a tile's rows are pixels. Taps that would miss the image read zeros.
+  void multiply_pixels(ConvTile<T> tile, const Place& place, std::size_t runs, bool last,
+                       const T* bias) const {
+    tile.a_step = p_.step.width * place.column;
+    tile.c_row = direct_ ? p_.result.column : width();
+    multiply_rows(tile, p_.result_size.width, runs_[runs], last, bias);
+  }
+
+  // One row of some images: a tile's rows are images, so that no pixel computes more than it sees.
+  void multiply_images(ConvTile<T> tile, std::int64_t images, const Place& place, std::int64_t image,
+                       std::size_t runs, bool last, const T* bias) const {
+    const std::int64_t column = direct_ ? p_.result.column : width();
+    tile.a_step = place.image;
+    tile.c_row = image;
+    for (std::int64_t j = 0; j < p_.result_size.width; ++j) {
+      multiply_rows(tile, images, runs_[runs + columns_.of[j]], last, bias);
+      tile.a += p_.step.width * place.column;
+      tile.c += column;
+    }
+  }
+
+  // In tiles of nearly equal size.
+  void multiply_rows(ConvTile<T> tile, std::int64_t count, const std::vector<ConvRun>& runs, bool last,
+                     const T* bias) const {
+    const std::int64_t tiles = ceil_div(count, kernels_.tile_rows);
+    tile.runs = runs.data();
+    tile.run_count = static_cast<std::int64_t>(runs.size());
     for (std::int64_t t = 0; t < tiles; ++t) {
-      const std::int64_t j = part_begin(pixels, tiles, t), rows = part_begin(pixels, tiles, t + 1) - j;
-      tile.a = a + j * tile.a_step;
-      tile.c = c + j * tile.c_row;
-      kernels_.tiles[kernels_.index(rows, tile.columns, kernels_.vector)](tile);
+      const std::int64_t rows = part_begin(count, tiles, t + 1) - part_begin(count, tiles, t);
+      if (!runs.empty() || !tile.accumulate)
+        kernels_.tiles[kernels_.index(rows, tile.columns, kernels_.vector)](tile);
       if (last && (bias || p_.activation != Activation::identity))
         kernels().gemm.template family<T>().finish(tile.c, tile.c_row, static_cast<int>(rows), tile.columns,
                                                    bias, p_.activation);
+      tile.a += rows * tile.a_step;
+      tile.c += rows * tile.c_row;
     }
   }
 
@@ -175,46 +190,111 @@ class Correlator {
 
   const Correlation<T>& p_;
   const ConvFamily<T>& kernels_;
+  const Classes rows_;
+  Classes columns_;
+  const bool along_images_;  // a tile's rows are images, else neighbouring pixels
   const Windows<T> window_;
   const bool direct_;  // a pixel's results are neighbours
   const std::int64_t k_, depths_, depth_, panels_;
   const Blocks blocks_;
-  std::vector<std::vector<ConvRun>> runs_;  // of each block of K
+  std::vector<std::vector<ConvRun>> runs_;  // of each block of K, class of rows and class of columns
   GemmWorkspace* workspace_ = nullptr;
 };
 
+// Bias and activation of results whose channels are contiguous planes.
 template <class T>
-void correlate(const Correlation<T>& problem) {
+void finish_planes(const Correlation<T>& c) {
+  const std::int64_t outputs = c.groups * c.outputs, pixels = c.result_size.height * c.result_size.width;
+  parallel_for(c.images * outputs, ceil_div(1 << 14, pixels), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      T* const plane = c.result.at(i / outputs, 0, 0) + i % outputs * c.result.channel;
+      const T bias = c.bias ? c.bias[i % outputs * c.bias_stride] : T(0);
+      for (std::int64_t j = 0; c.bias && j < pixels; ++j) plane[j] += bias;
+      if (c.activation != Activation::identity)
+        kernels().gemm.template family<T>().finish(plane, 0, 1, static_cast<int>(pixels), nullptr,
+                                                   c.activation);
+    }
+  });
+}
+
+// A kernel of one element at step 1 is a matrix product for each image and group; true if it was done.
+template <class T>
+bool correlate_pixelwise(const Correlation<T>& c) {
+  const Extents size = c.result_size;
+  const bool same = size.height == c.source_size.height && size.width == c.source_size.width &&
+                    c.taps.count() == 1 && c.taps.rows[0].offset == 0 && c.taps.columns[0].offset == 0 &&
+                    c.step.height == 1 && c.step.width == 1;
+  const auto flat = [&](const auto& images) {
+    return size.height == 1 || images.row == size.width * images.column;
+  };
+  if (!same || !flat(c.source) || !flat(c.result)) return false;
+  const bool transposed = c.result.channel != 1;  // outputs as rows
+  if ((transposed && c.result.column != 1) || (!transposed && c.groups > 1 && c.bias)) return false;
+  GemmProblem p;
+  p.dtype = dtype_of<T>;
+  p.m = size.height * size.width;
+  p.n = c.outputs;
+  p.k = c.inputs;
+  p.batch_rank = 2;
+  p.batch[0] = c.images;
+  p.batch[1] = c.groups;
+  p.a = {const_cast<T*>(c.source.data),
+         c.source.column,
+         c.source.channel,
+         {c.source.image, c.inputs * c.source.channel}};
+  p.b = {
+      const_cast<T*>(c.weight.data + c.taps.weight(0)), c.weight.input, c.weight.output, {0, c.weight.group}};
+  p.c = {c.result.data, c.result.column, c.result.channel, {c.result.image, c.outputs * c.result.channel}};
+  if (!transposed) {
+    p.bias = c.bias;
+    p.bias_stride = c.bias_stride;
+    p.activation = c.activation;
+  }
+  if (transposed) {
+    std::swap(p.m, p.n);
+    std::swap(p.a, p.b);
+    for (GemmProblem::Operand* operand : {&p.a, &p.b, &p.c}) std::swap(operand->row, operand->col);
+  } else if (c.groups == 1 && c.source.image == p.m * c.source.column &&
+             c.result.image == p.m * c.result.column) {
+    p.m *= c.images;
+    p.batch[0] = 1;
+  }
+  gemm(p);
+  if (transposed && (c.bias || c.activation != Activation::identity)) finish_planes(c);
+  return true;
+}
+
+template <class T>
+void correlate(const Correlation<T>& problem, bool fewer_products) {
   if (problem.images * problem.groups * problem.outputs * problem.result_size.height *
           problem.result_size.width ==
       0)
     return;
+  if (correlate_pixelwise(problem) || correlate_channelwise(problem)) return;
+  if constexpr (sizeof(T) == 4)
+    if (fewer_products && correlate_winograd(problem)) return;
   Correlator<T>(problem).run();
 }
 
-// The taps of residue class `phase` of positions of x: there, x position step * i + phase meets y position
-// i + tap.row.
-std::vector<Tap> taps_of_phase(const ConvGeometry& g, const View& weight, Extents phase) {
-  std::vector<Tap> taps;
-  for (std::int64_t i = 0; i < g.kernel.height; ++i)
-    for (std::int64_t j = 0; j < g.kernel.width; ++j) {
-      const std::int64_t row = phase.height + g.padding.height - i * g.dilation.height;
-      const std::int64_t column = phase.width + g.padding.width - j * g.dilation.width;
-      if (row % g.stride.height || column % g.stride.width) continue;
-      taps.push_back(
-          {row / g.stride.height, column / g.stride.width, i * weight.strides[2] + j * weight.strides[3]});
-    }
+// The taps along one axis of residue class `phase` of positions of x: there, x position step * i + phase
+// meets y position i + offset.
+std::vector<AxisTap> taps_of_phase(std::int64_t kernel, std::int64_t stride, std::int64_t padding,
+                                   std::int64_t dilation, std::int64_t weight, std::int64_t phase) {
+  std::vector<AxisTap> taps;
+  for (std::int64_t i = 0; i < kernel; ++i)
+    if (const std::int64_t at = phase + padding - i * dilation; at % stride == 0)
+      taps.push_back({at / stride, i * weight});
   return taps;
 }
 
 }  // namespace
 
-std::vector<Tap> taps_of(const ConvGeometry& g, const View& weight) {
-  std::vector<Tap> taps;
+Taps taps_of(const ConvGeometry& g, const View& weight) {
+  Taps taps;
   for (std::int64_t i = 0; i < g.kernel.height; ++i)
-    for (std::int64_t j = 0; j < g.kernel.width; ++j)
-      taps.push_back({i * g.dilation.height - g.padding.height, j * g.dilation.width - g.padding.width,
-                      i * weight.strides[2] + j * weight.strides[3]});
+    taps.rows.push_back({i * g.dilation.height - g.padding.height, i * weight.strides[2]});
+  for (std::int64_t j = 0; j < g.kernel.width; ++j)
+    taps.columns.push_back({j * g.dilation.width - g.padding.width, j * weight.strides[3]});
   return taps;
 }
 
@@ -236,7 +316,7 @@ void conv2d(const ConvGeometry& g, const View& x, const View& weight, const std:
         Images<T>(y)};
     if (bias) c.bias = bias->as<const T>(), c.bias_stride = bias->strides[0];
     c.activation = activation;
-    correlate(c);
+    correlate(c, g.fewer_products);
   });
 }
 
@@ -251,18 +331,23 @@ void conv2d_data_gradient(const ConvGeometry& g, const View& dy, const View& wei
         result.data = result.at(0, i, j);
         result.row *= g.stride.height;
         result.column *= g.stride.width;
-        correlate(Correlation<T>{
-            g.images,
-            g.groups,
-            outputs,
-            g.channels / g.groups,
-            g.y,
-            {ceil_div(g.x.height - i, g.stride.height), ceil_div(g.x.width - j, g.stride.width)},
-            {1, 1},
-            taps_of_phase(g, weight, {i, j}),
-            Images<const T>(dy),
-            {weight.as<const T>(), outputs * weight.strides[0], weight.strides[1], weight.strides[0]},
-            result});
+        correlate(
+            Correlation<T>{
+                g.images,
+                g.groups,
+                outputs,
+                g.channels / g.groups,
+                g.y,
+                {ceil_div(g.x.height - i, g.stride.height), ceil_div(g.x.width - j, g.stride.width)},
+                {1, 1},
+                {taps_of_phase(g.kernel.height, g.stride.height, g.padding.height, g.dilation.height,
+                               weight.strides[2], i),
+                 taps_of_phase(g.kernel.width, g.stride.width, g.padding.width, g.dilation.width,
+                               weight.strides[3], j)},
+                Images<const T>(dy),
+                {weight.as<const T>(), outputs * weight.strides[0], weight.strides[1], weight.strides[0]},
+                result},
+            g.fewer_products);
       }
   });
 }

@@ -26,6 +26,7 @@ inline std::ostream& operator<<(std::ostream& os, Extents e) {
 struct ConvGeometry {
   std::int64_t images, channels, outputs, groups;
   Extents x, y, kernel, stride, padding, dilation;
+  bool fewer_products = false;  // float32 may round more for fewer multiplications (conv_winograd.cpp)
 };
 
 // All arrays share one floating dtype and may have any strides; outputs overlap nothing.

@@ -59,7 +59,9 @@ ConvGeometry geometry(const char* op, const std::int64_t (&x)[4], std::int64_t o
       positions(op, x[2], kernel.height, o.stride.height, o.before.height + o.after.height,
                 o.dilation.height),
       positions(op, x[3], kernel.width, o.stride.width, o.before.width + o.after.width, o.dilation.width)};
-  return {x[0], x[1], outputs, o.groups, {x[2], x[3]}, y, kernel, o.stride, o.before, o.dilation};
+  const bool fewer_products = o.precision == Precision::high || o.precision == Precision::medium;
+  return {x[0],   x[1],     outputs,  o.groups,   {x[2], x[3]},  y,
+          kernel, o.stride, o.before, o.dilation, fewer_products};
 }
 
 ConvGeometry forward_geometry(const View& x, const View& weight, const ConvOptions& o) {

@@ -29,9 +29,8 @@ __attribute__((always_inline)) inline void multiply_runs(const ConvTile<T>& t) {
   };
   const std::int64_t row_step = kAlongRows ? 1 : t.a_step, k_step = kAlongRows ? t.a_step : 1;
   Vector<T> sums[kRows][kVectors] = {};
-  const T* b = t.b;
   for (const ConvRun *run = t.runs, *end = run + t.run_count; run != end; ++run) {
-    const T* a = t.a + run->offset;
+    const T *a = t.a + run->a, *b = t.b + run->b;
     for (std::int64_t k = run->length; k > 0; --k) {
       Vector<T> row[kVectors];
 #pragma GCC unroll 2
@@ -78,6 +77,63 @@ constexpr auto make_tiles(std::index_sequence<kIndex...>) {
 template <class T, bool kAlongRows>
 constexpr auto kTiles =
     make_tiles<T, kAlongRows>(std::make_index_sequence<kTileRows * ConvFamily<T>::kTileVectors>{});
+
+template <class T, int kPixels>
+THALWEG_RULE void channels_of_pixels(const ConvChannels<T>& t, std::int64_t pixel, std::int64_t channel,
+                                     const Lanes<T>& some) {
+  const T *x = t.x + pixel * t.x_step + channel, *weight = t.weight + channel;
+  Vector<T> sums[kPixels] = {};
+  for (std::int64_t tap = 0; tap < t.tap_count; ++tap, weight += t.channels) {
+    const Vector<T> w = some.load(weight);
+#pragma GCC unroll 8
+    for (int i = 0; i < kPixels; ++i)
+      sums[i] = multiply_add<T>(some.load(x + t.taps[tap] + i * t.x_step), w, sums[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kPixels; ++i) some.store(t.y + (pixel + i) * t.y_step + channel, sums[i]);
+}
+
+template <class T>
+void channels(const ConvChannels<T>& t) {
+  constexpr int kPixels = 4;  // as many chains as hide the latency of one
+  for (std::int64_t c = 0; c < t.channels; c += kWidth<T>) {
+    const Lanes<T> some(static_cast<int>(std::min<std::int64_t>(kWidth<T>, t.channels - c)));
+    std::int64_t p = 0;
+    for (; p + kPixels <= t.pixels; p += kPixels) channels_of_pixels<T, kPixels>(t, p, c, some);
+    for (; p < t.pixels; ++p) channels_of_pixels<T, 1>(t, p, c, some);
+  }
+}
+
+template <class T, int kTaps>
+THALWEG_RULE void sums_of_taps(const ConvChannelSums<T>& t, std::int64_t tap, std::int64_t channel,
+                               const Lanes<T>& some) {
+  Vector<T> sums[kTaps] = {};
+  for (const ConvRun *row = t.rows, *end = row + t.row_count; row != end; ++row) {
+    const T *x = t.x + row->a + channel, *dy = t.dy + row->b + channel;
+    for (std::int64_t p = row->length; p > 0; --p, x += t.x_step, dy += t.dy_step) {
+      const Vector<T> d = some.load(dy);
+#pragma GCC unroll 8
+      for (int i = 0; i < kTaps; ++i) sums[i] = multiply_add<T>(some.load(x + t.taps[tap + i]), d, sums[i]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kTaps; ++i) {
+    T* to = t.sums + (tap + i) * t.sums_row + channel;
+    some.store(to, t.accumulate ? some.load(to) + sums[i] : sums[i]);
+  }
+}
+
+template <class T>
+void channel_sums(const ConvChannelSums<T>& t) {
+  constexpr int kTaps = 5;  // 9 and 25 taps are 5 + 4 and 5 * 5
+  for (std::int64_t c = 0; c < t.channels; c += kWidth<T>) {
+    const Lanes<T> some(static_cast<int>(std::min<std::int64_t>(kWidth<T>, t.channels - c)));
+    std::int64_t tap = 0;
+    for (; tap + kTaps <= t.tap_count; tap += kTaps) sums_of_taps<T, kTaps>(t, tap, c, some);
+    for (; tap + 4 <= t.tap_count; tap += 4) sums_of_taps<T, 4>(t, tap, c, some);
+    for (; tap < t.tap_count; ++tap) sums_of_taps<T, 1>(t, tap, c, some);
+  }
+}
 
 // A square of vectors, transposed in registers: to[i * to_row + j] = from[i + j * from_col].
 template <class T>
@@ -137,6 +193,8 @@ void fill_family(ConvFamily<T>& family) {
   family.tile_rows = kTileRows;
   family.tiles = kTiles<T, false>.data();
   family.column_tiles = kTiles<T, true>.data();
+  family.channels = channels<T>;
+  family.channel_sums = channel_sums<T>;
   family.copy = copy<T>;
 }
 

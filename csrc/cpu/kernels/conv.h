@@ -11,12 +11,12 @@
 namespace thalweg {
 
 struct ConvRun {
-  std::int64_t offset, length;  // of A, in elements and in steps of K
+  std::int64_t a, b;    // where it begins, in elements
+  std::int64_t length;  // steps of K
 };
 
-// C[i, j] = (accumulate ? C[i, j] : 0) + sum over runs r, k < r.length of A(i, r, k) B[k', j], where
-// k' counts through all runs and A(i, r, k) = a[r.offset + i * a_step] and the k-th behind it:
-// along K by 1 in `tiles`; in `column_tiles` rows are 1 apart and K advances by a_step.
+// C[i, j] = (accumulate ? C[i, j] : 0) + sum over runs r and k < r.length of A(i, k) b[r.b + k * b_row + j],
+// where A(i, k) is a[r.a + i * a_step + k] in `tiles` and a[r.a + i + k * a_step] in `column_tiles`.
 template <class T>
 struct ConvTile {
   const T* a;
@@ -28,6 +28,38 @@ struct ConvTile {
   T* c;
   std::int64_t c_row;
   int columns;
+  bool accumulate;
+};
+
+// y[p * y_step + c] = sum over t of x[p * x_step + taps[t] + c] * weight[t * channels + c], a chain from
+// zero.
+template <class T>
+struct ConvChannels {
+  const T* x;
+  std::int64_t x_step;
+  const std::int64_t* taps;
+  std::int64_t tap_count;
+  const T* weight;
+  T* y;
+  std::int64_t y_step;
+  std::int64_t pixels, channels;
+};
+
+// sums[t * sums_row + c] = (accumulate ? itself : 0) + sum over rows r and pixels p < r.length of
+// x[r.a + p * x_step + taps[t] + c] * dy[r.b + p * dy_step + c], a chain from zero.
+template <class T>
+struct ConvChannelSums {
+  const T* x;
+  std::int64_t x_step;
+  const std::int64_t* taps;
+  std::int64_t tap_count;
+  const ConvRun* rows;
+  std::int64_t row_count;
+  const T* dy;
+  std::int64_t dy_step;
+  T* sums;
+  std::int64_t sums_row;
+  std::int64_t channels;
   bool accumulate;
 };
 
@@ -44,6 +76,10 @@ struct ConvFamily {
   static std::int64_t index(std::int64_t rows, std::int64_t columns, int vector) {
     return (rows - 1) * kTileVectors + (columns - 1) / vector;
   }
+
+  // Of depthwise convolutions.
+  void (*channels)(const ConvChannels<T>&) = nullptr;
+  void (*channel_sums)(const ConvChannelSums<T>&) = nullptr;
 
   // to[i * to_row + j * to_col] = from[i * from_row + j * from_col], i < rows, j < columns.
   void (*copy)(T* to, std::int64_t to_row, std::int64_t to_col, const T* from, std::int64_t from_row,

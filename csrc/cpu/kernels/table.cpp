@@ -17,6 +17,7 @@ Kernels make_kernels() {
   fill(kernels.pool);
   fill(kernels.gemm);
   fill(kernels.conv);
+  fill(kernels.winograd);
   fill(kernels.optim);
   fill(kernels.limits);
   return kernels;

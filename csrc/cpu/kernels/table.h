@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "cpu/kernels/conv.h"
+#include "cpu/kernels/conv_winograd.h"
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/gemm.h"
@@ -31,6 +32,7 @@ struct Kernels {
   PoolKernels pool;
   GemmKernels gemm;
   ConvKernels conv;
+  WinogradKernels winograd;
   OptimKernels optim;
   LimitKernels limits;
 };
@@ -45,6 +47,7 @@ void fill(LrnKernels&);
 void fill(PoolKernels&);
 void fill(GemmKernels&);
 void fill(ConvKernels&);
+void fill(WinogradKernels&);
 void fill(OptimKernels&);
 void fill(LimitKernels&);
 Kernels make_kernels();

@@ -1,0 +1,42 @@
+// What a convolution and its gradient of data have in common.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/conv_window.h"
+
+namespace thalweg {
+
+// result[n, i, j, g, o] = activation(bias[g, o] + sum over taps t and channels c of
+//   source[n, i * step + t.row, j * step + t.column, g, c] * weight[g, o, c, t])
+// where the source is 0 outside of its image.
+template <class T>
+struct Correlation {
+  struct Weight {
+    const T* data;
+    std::int64_t group, output, input;  // strides
+  };
+  std::int64_t images, groups, inputs, outputs;  // channels of a group
+  Extents source_size, result_size, step;
+  Taps taps;
+  Images<const T> source;
+  Weight weight;
+  Images<T> result;
+  const T* bias = nullptr;
+  std::int64_t bias_stride = 0;
+  Activation activation = Activation::identity;
+};
+
+// The following answer whether they did the work.
+
+// Depthwise: vectors of channels instead of products.
+
+template <class T>
+bool correlate_channelwise(const Correlation<T>& problem);
+bool channelwise_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw);
+
+// 3 x 3 at step 1, with fewer products and more rounding.
+bool correlate_winograd(const Correlation<float>& problem);
+bool winograd_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw);
+
+}  // namespace thalweg

@@ -1,0 +1,326 @@
+// 3 x 3 convolutions at step 1 with a quarter of the products, where "high" precision is enough: tiles of
+// 4 x 4 results by Winograd's minimal filtering (kernels/conv_winograd.h). A transform gives 36 matrices
+// (tiles, channels); each is multiplied by its matrix of weights.
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "base/parallel.h"
+#include "cpu/conv_correlation.h"
+#include "cpu/gemm_workspace.h"
+
+namespace thalweg {
+namespace {
+
+constexpr std::int64_t kTile = 4, kPoints = 36;
+constexpr double kBlockBytes = 768 << 10;  // of a block's transformed tiles and results
+constexpr double kTaskFlops = 3e5;         // a few microseconds
+constexpr std::int64_t kTasksPerThread = 4;
+
+std::size_t bytes_of(std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(float); }
+
+// Rows of matrices that would fall into few sets of L1 are longer by a line.
+std::int64_t pitch_of(std::int64_t channels) { return channels % 256 == 0 ? channels + 16 : channels; }
+
+// Fewer channels leave the transforms too much of the time; small images leave tiles half empty.
+bool worthwhile(std::int64_t inputs, std::int64_t outputs, Extents size) {
+  const double tiles = static_cast<double>(ceil_div(size.height, kTile) * ceil_div(size.width, kTile));
+  return inputs >= 16 && outputs >= 16 && static_cast<double>(size.height * size.width) > 8 * tiles;
+}
+
+bool is_three_by_three(const Taps& taps) {
+  const auto steps = [](const std::vector<AxisTap>& axis) {
+    if (axis.size() != 3) return std::int64_t{0};
+    const std::int64_t step = axis[1].offset - axis[0].offset;
+    return axis[2].offset - axis[1].offset == step ? step : 0;
+  };
+  const std::int64_t step = steps(taps.rows);
+  return (step == 1 || step == -1) && steps(taps.columns) == step;
+}
+
+// c (rows, columns of a panel) = (accumulate ? c : 0) + a (rows, k) b (k, panel), in tiles of rows.
+void multiply(const ConvFamily<float>& kernels, const ConvFamily<float>::TileFunction* tiles,
+              ConvTile<float> tile, std::int64_t a_row, std::int64_t rows) {
+  const std::int64_t count = ceil_div(rows, kernels.tile_rows);
+  for (std::int64_t t = 0; t < count; ++t) {
+    const std::int64_t some = part_begin(rows, count, t + 1) - part_begin(rows, count, t);
+    tiles[kernels.index(some, tile.columns, kernels.vector)](tile);
+    tile.a += some * a_row;
+    tile.c += some * tile.c_row;
+  }
+}
+
+class WinogradCorrelator {
+ public:
+  explicit WinogradCorrelator(const Correlation<float>& problem)
+      : p_(problem),
+        kernels_(kernels().conv.f32),
+        transform_(kernels().winograd),
+        tiles_{ceil_div(p_.result_size.height, kTile), ceil_div(p_.result_size.width, kTile)},
+        window_(p_.source, p_.groups * p_.inputs, p_.source_size, {1, 1},
+                {kTile * tiles_.height, kTile * tiles_.width}, p_.taps, false),
+        pitch_(pitch_of(p_.inputs)),
+        panels_(ceil_div(p_.outputs, width())),
+        blocks_(p_.images, tiles_.height,
+                static_cast<double>(bytes_of(tiles_.width * (kPoints * (pitch_ + width()) + 16 * width()) +
+                                             kTile * window_.row_elements())),
+                kBlockBytes, 1, ceil_div(p_.images, kTasksPerThread * num_threads())) {}
+
+  void run() {
+    thread_local GemmWorkspace workspace;
+    GemmWorkspace* const memory = &workspace;
+    const std::int64_t all_panels = p_.groups * panels_, channels = p_.groups * p_.outputs;
+    const std::int64_t tiles = blocks_.most_images() * blocks_.most_rows() * tiles_.width;
+    const std::int64_t window_size = window_.elements(blocks_.most_images(), kTile * blocks_.most_rows());
+    memory->reserve(bytes_of(all_panels * panel_elements() + channels),
+                    bytes_of(window_size + tiles * (kPoints * (pitch_ + width()) + 16 * width())),
+                    num_threads());
+    float* const weights = reinterpret_cast<float*>(memory->shared());
+    float* const bias = weights + all_panels * panel_elements();
+    for (std::int64_t o = 0; p_.bias && o < channels; ++o) bias[o] = p_.bias[o * p_.bias_stride];
+    parallel_for(all_panels, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) transform_weights(i, weights + i * panel_elements());
+    });
+    const std::int64_t shares = std::clamp<std::int64_t>(
+        ceil_div(kTasksPerThread * num_threads(), std::max<std::int64_t>(1, blocks_.count())), 1, all_panels);
+    parallel_for(blocks_.count() * shares, 1, [&](std::int64_t begin, std::int64_t end) {
+      const GemmWorkspace::Slot slot(*memory);
+      float* const window = reinterpret_cast<float*>(slot.data());
+      float* const images = window + window_size;
+      float* const products = images + tiles * kPoints * pitch_;
+      for (std::int64_t task = begin; task < end; ++task) {
+        const Block block = blocks_.at(task / shares);
+        const auto place = window_.place({block.image, block.images, kTile * block.row, kTile * block.rows},
+                                         window, kernels_);
+        std::int64_t group = -1;
+        for (std::int64_t i = part_begin(all_panels, shares, task % shares),
+                          last = part_begin(all_panels, shares, task % shares + 1);
+             i < last; ++i) {
+          if (i / panels_ != group) transform_images(block, place, group = i / panels_, images);
+          multiply_panel(block, i, images, weights + i * panel_elements(), products);
+          store_panel(block, i, products, products + tiles * kPoints * width(), p_.bias ? bias : nullptr);
+        }
+      }
+    });
+  }
+
+ private:
+  std::int64_t width() const { return kernels_.tile_columns(); }
+  std::int64_t panel_elements() const { return kPoints * p_.inputs * width(); }
+  std::int64_t tiles_of(const Block& block) const { return block.images * block.rows * tiles_.width; }
+  int columns_of(std::int64_t panel) const {
+    return static_cast<int>(std::min(width(), p_.outputs - panel % panels_ * width()));
+  }
+
+  // (point, input, output of the panel)
+  void transform_weights(std::int64_t index, float* to) const {
+    const float* const from =
+        p_.weight.data + index / panels_ * p_.weight.group + index % panels_ * width() * p_.weight.output;
+    std::vector<float> taps(static_cast<std::size_t>(9 * width()));
+    const bool forward = p_.taps.rows[0].offset < p_.taps.rows[2].offset;
+    const std::int64_t step = forward ? width() : -width(), columns = columns_of(index);
+    for (std::int64_t c = 0; c < p_.inputs; ++c) {
+      const float* const at = from + c * p_.weight.input;
+      if (p_.taps.weight(1) - p_.taps.weight(0) == 1 && p_.taps.weight(3) - p_.taps.weight(0) == 3)
+        kernels_.copy(taps.data(), width(), 1, at + p_.taps.weight(0), 1, p_.weight.output, 9, columns);
+      else
+        for (std::int64_t t = 0; t < 9; ++t)
+          kernels_.copy(taps.data() + t * width(), 0, 1, at + p_.taps.weight(t), 0, p_.weight.output, 1,
+                        columns);
+      transform_(WinogradTransform::weights,
+                 {taps.data() + (forward ? 0 : 8 * width()), 3 * step, step, to + c * width(),
+                  6 * p_.inputs * width(), p_.inputs * width(), columns});
+    }
+  }
+
+  // (point, tile, input)
+  void transform_images(const Block& block, const Windows<float>::Place& place, std::int64_t group,
+                        float* to) const {
+    const std::int64_t step = tiles_of(block) * pitch_;
+    for (std::int64_t n = 0; n < block.images; ++n)
+      for (std::int64_t i = 0; i < block.rows; ++i)
+        for (std::int64_t j = 0; j < tiles_.width; ++j, to += pitch_)
+          transform_(
+              WinogradTransform::image,
+              {place.data + n * place.image + kTile * (i * place.row + j * place.column) + group * p_.inputs,
+               place.row, place.column, to, 6 * step, step, p_.inputs});
+  }
+
+  // (point, tile, output of the panel)
+  void multiply_panel(const Block& block, std::int64_t index, const float* images, const float* weights,
+                      float* products) const {
+    const std::int64_t tiles = tiles_of(block), depths = ceil_div(p_.inputs, kConvDepth<float>);
+    for (std::int64_t point = 0; point < kPoints; ++point)
+      for (std::int64_t d = 0; d < depths; ++d) {
+        const std::int64_t k = part_begin(p_.inputs, depths, d);
+        const ConvRun run{0, 0, part_begin(p_.inputs, depths, d + 1) - k};
+        multiply(kernels_, kernels_.tiles,
+                 {images + point * tiles * pitch_ + k, pitch_, &run, 1,
+                  weights + (point * p_.inputs + k) * width(), width(), products + point * tiles * width(),
+                  width(), columns_of(index), d > 0},
+                 pitch_, tiles);
+      }
+  }
+
+  void store_panel(const Block& block, std::int64_t index, const float* products, float* buffer,
+                   const float* bias) const {
+    const std::int64_t row = kTile * tiles_.width * width(), step = tiles_of(block) * width();
+    const std::int64_t channel = index / panels_ * p_.outputs + index % panels_ * width();
+    const int columns = columns_of(index);
+    for (std::int64_t n = 0; n < block.images * block.rows; ++n)
+      for (std::int64_t j = 0; j < tiles_.width; ++j, products += width())
+        transform_(
+            WinogradTransform::results,
+            {products, 6 * step, step, buffer + kTile * (n * row + j * width()), row, width(), columns});
+    if (bias || p_.activation != Activation::identity)
+      kernels().gemm.f32.finish(buffer, width(), static_cast<int>(16 * tiles_of(block)), columns,
+                                bias ? bias + channel : nullptr, p_.activation);
+    const std::int64_t first = kTile * block.row;
+    const std::int64_t rows = std::min(kTile * block.rows, p_.result_size.height - first);
+    for (std::int64_t n = 0; n < block.images; ++n)
+      for (std::int64_t i = 0; i < rows; ++i)
+        store_row(p_.result.at(block.image + n, first + i, 0) + channel * p_.result.channel,
+                  buffer + (n * kTile * block.rows + i) * row, columns);
+  }
+
+  void store_row(float* to, const float* from, std::int64_t columns) const {
+    if (p_.result.channel == 1)
+      kernels_.copy(to, p_.result.column, 1, from, width(), 1, p_.result_size.width, columns);
+    else
+      kernels_.copy(to, p_.result.channel, p_.result.column, from, 1, width(), columns, p_.result_size.width);
+  }
+
+  const Correlation<float>& p_;
+  const ConvFamily<float>& kernels_;
+  const WinogradKernels& transform_;
+  const Extents tiles_;
+  const Windows<float> window_;
+  const std::int64_t pitch_, panels_;
+  const Blocks blocks_;
+};
+
+class WinogradWeightGradient {
+ public:
+  WinogradWeightGradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw)
+      : g_(geometry),
+        dw_(dw),
+        kernels_(kernels().conv.f32),
+        transform_(kernels().winograd),
+        tiles_{ceil_div(g_.y.height, kTile), ceil_div(g_.y.width, kTile)},
+        x_(Images<const float>(x), g_.channels, g_.x, {1, 1}, padded(), taps_of(geometry, dw), false),
+        dy_(Images<const float>(dy), g_.outputs, g_.y, {1, 1}, padded(), {{{0, 0}}, {{0, 0}}}, false),
+        inputs_(g_.channels / g_.groups),
+        outputs_(g_.outputs / g_.groups),
+        pitch_(pitch_of(g_.channels)),
+        panels_(ceil_div(outputs_, width())),
+        blocks_(g_.images, tiles_.height, static_cast<double>(tiles_.width), kConvDepth<float>, 1,
+                g_.images) {}
+
+  void run() {
+    thread_local GemmWorkspace workspace;
+    const std::int64_t tiles = blocks_.most_images() * blocks_.most_rows() * tiles_.width;
+    const std::int64_t all_panels = g_.groups * panels_, sums_size = all_panels * kPoints * inputs_ * width();
+    const std::int64_t x_size = x_.elements(1, kTile), dy_size = dy_.elements(1, kTile);
+    workspace.reserve(bytes_of(sums_size + tiles * kPoints * (pitch_ + all_panels * width())),
+                      bytes_of(x_size + dy_size), num_threads());
+    sums_ = reinterpret_cast<float*>(workspace.shared());
+    images_ = sums_ + sums_size;
+    gradients_ = images_ + tiles * kPoints * pitch_;
+    if (blocks_.count() == 0) std::fill_n(sums_, sums_size, 0.0F);
+    GemmWorkspace* const memory = &workspace;
+    for (std::int64_t i = 0; i < blocks_.count(); ++i) {
+      const Block block = blocks_.at(i);
+      parallel_for(block.images * block.rows, 1, [&](std::int64_t begin, std::int64_t end) {
+        const GemmWorkspace::Slot slot(*memory);
+        float* const buffer = reinterpret_cast<float*>(slot.data());
+        for (std::int64_t row = begin; row < end; ++row) transform_row(block, row, buffer, buffer + x_size);
+      });
+      multiply_block(block.images * block.rows * tiles_.width, i > 0);
+    }
+    parallel_for(all_panels, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t panel = begin; panel < end; ++panel) store_panel(panel);
+    });
+  }
+
+ private:
+  Extents padded() const { return {kTile * tiles_.height, kTile * tiles_.width}; }
+  std::int64_t width() const { return kernels_.tile_columns(); }
+
+  // One row of tiles: images (point, tile, channel), gradients (panel, point, tile, output of the panel).
+  void transform_row(const Block& block, std::int64_t row, float* x_buffer, float* dy_buffer) const {
+    const Block one{block.image + row / block.rows, 1, kTile * (block.row + row % block.rows), kTile};
+    const auto x = x_.place(one, x_buffer, kernels_), dy = dy_.place(one, dy_buffer, kernels_);
+    const std::int64_t tiles = block.images * block.rows * tiles_.width;
+    for (std::int64_t j = 0; j < tiles_.width; ++j) {
+      const std::int64_t tile = row * tiles_.width + j;
+      transform_(WinogradTransform::image,
+                 {x.data + kTile * j * x.column, x.row, x.column, images_ + tile * pitch_, 6 * tiles * pitch_,
+                  tiles * pitch_, g_.channels});
+      for (std::int64_t p = 0; p < g_.groups * panels_; ++p) {
+        const std::int64_t first = p % panels_ * width();
+        transform_(WinogradTransform::gradient,
+                   {dy.data + kTile * j * dy.column + p / panels_ * outputs_ + first, dy.row, dy.column,
+                    gradients_ + (p * kPoints * tiles + tile) * width(), 6 * tiles * width(), tiles * width(),
+                    std::min(width(), outputs_ - first)});
+      }
+    }
+  }
+
+  // sums (panel, point, input, output of the panel): a matrix product over tiles for each panel and point.
+  void multiply_block(std::int64_t tiles, bool accumulate) const {
+    const double flops = 2.0 * static_cast<double>(inputs_ * tiles * width());
+    const auto grain = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
+    const ConvRun run{0, 0, tiles};
+    parallel_for(g_.groups * panels_ * kPoints, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t panel = i / kPoints, first = panel % panels_ * width();
+        multiply(kernels_, kernels_.column_tiles,
+                 {images_ + i % kPoints * tiles * pitch_ + panel / panels_ * inputs_, pitch_, &run, 1,
+                  gradients_ + i * tiles * width(), width(), sums_ + i * inputs_ * width(), width(),
+                  static_cast<int>(std::min(width(), outputs_ - first)), accumulate},
+                 1, inputs_);
+      }
+    });
+  }
+
+  void store_panel(std::int64_t panel) const {
+    const std::int64_t first = panel % panels_ * width(), columns = std::min(width(), outputs_ - first);
+    const std::int64_t step = inputs_ * width();
+    std::vector<float> taps(static_cast<std::size_t>(9 * width()));
+    float* const to = dw_.as<float>() + (panel / panels_ * outputs_ + first) * dw_.strides[0];
+    for (std::int64_t c = 0; c < inputs_; ++c) {
+      transform_(WinogradTransform::weight_gradient, {sums_ + panel * kPoints * step + c * width(), 6 * step,
+                                                      step, taps.data(), 3 * width(), width(), columns});
+      kernels_.copy(to + c * dw_.strides[1], dw_.strides[0], 1, taps.data(), 1, width(), columns, 9);
+    }
+  }
+
+  const ConvGeometry& g_;
+  const View& dw_;
+  const ConvFamily<float>& kernels_;
+  const WinogradKernels& transform_;
+  const Extents tiles_;
+  const Windows<float> x_, dy_;
+  const std::int64_t inputs_, outputs_, pitch_, panels_;
+  const Blocks blocks_;
+  float *sums_ = nullptr, *images_ = nullptr, *gradients_ = nullptr;
+};
+
+}  // namespace
+
+bool correlate_winograd(const Correlation<float>& c) {
+  if (c.step.height != 1 || c.step.width != 1 || !is_three_by_three(c.taps)) return false;
+  if (!worthwhile(c.inputs, c.outputs, c.result_size)) return false;
+  WinogradCorrelator(c).run();
+  return true;
+}
+
+bool winograd_weight_gradient(const ConvGeometry& g, const View& dy, const View& x, const View& dw) {
+  if (g.stride.height != 1 || g.stride.width != 1 || !is_three_by_three(taps_of(g, dw))) return false;
+  if (dw.dtype != DType::f32 || dw.strides[3] != 1 || dw.strides[2] != 3) return false;
+  if (!worthwhile(g.channels / g.groups, g.outputs / g.groups, g.y)) return false;
+  WinogradWeightGradient(g, dy, x, dw).run();
+  return true;
+}
+
+}  // namespace thalweg

@@ -1,0 +1,108 @@
+#include "cpu/kernels/conv_winograd.h"
+
+#include <algorithm>
+
+#include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/table.h"
+
+namespace thalweg::THALWEG_ISA {
+namespace {
+
+using V = Vector<float>;
+
+// One side of each transform: kIn vectors to kOut.
+struct Image {  // B^T
+  static constexpr int kIn = 6, kOut = 6;
+  static THALWEG_RULE void apply(const V* d, V* t) {
+    const V even = d[4] - 4.0F * d[2], odd = d[3] - 4.0F * d[1];
+    const V outer = d[4] - d[2], inner = 2.0F * (d[3] - d[1]);
+    t[0] = 4.0F * d[0] - 5.0F * d[2] + d[4];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = outer + inner;
+    t[4] = outer - inner;
+    t[5] = 4.0F * d[1] - 5.0F * d[3] + d[5];
+  }
+};
+
+struct Weights {  // G
+  static constexpr int kIn = 3, kOut = 6;
+  static THALWEG_RULE void apply(const V* g, V* t) {
+    const V outer = (g[0] + g[2]) * (-1.0F / 6), middle = g[1] * (-1.0F / 6);
+    const V wide = g[0] * (1.0F / 24) + g[2] * (1.0F / 6), half = g[1] * (1.0F / 12);
+    t[0] = g[0] * 0.25F;
+    t[1] = outer + middle;
+    t[2] = outer - middle;
+    t[3] = wide + half;
+    t[4] = wide - half;
+    t[5] = g[2];
+  }
+};
+
+struct Results {  // A^T
+  static constexpr int kIn = 6, kOut = 4;
+  static THALWEG_RULE void apply(const V* m, V* t) {
+    const V p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];
+    t[0] = m[0] + p + r;
+    t[1] = q + 2.0F * s;
+    t[2] = p + 4.0F * r;
+    t[3] = q + 8.0F * s + m[5];
+  }
+};
+
+struct Gradient {  // A
+  static constexpr int kIn = 4, kOut = 6;
+  static THALWEG_RULE void apply(const V* y, V* t) {
+    const V even = y[0] + y[2], odd = y[1] + y[3];
+    const V far = y[0] + 4.0F * y[2], far_odd = 2.0F * y[1] + 8.0F * y[3];
+    t[0] = y[0];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = far + far_odd;
+    t[4] = far - far_odd;
+    t[5] = y[3];
+  }
+};
+
+struct WeightGradient {  // G^T
+  static constexpr int kIn = 6, kOut = 3;
+  static THALWEG_RULE void apply(const V* m, V* t) {
+    const V near = (m[1] + m[2]) * (-1.0F / 6), far = m[3] + m[4];
+    t[0] = m[0] * 0.25F + near + far * (1.0F / 24);
+    t[1] = (m[2] - m[1]) * (1.0F / 6) + (m[3] - m[4]) * (1.0F / 12);
+    t[2] = near + far * (1.0F / 6) + m[5];
+  }
+};
+
+template <class P>
+void transform(const WinogradTile& t) {
+  for (std::int64_t c = 0; c < t.channels; c += kWidth<float>) {
+    const Lanes<float> some(static_cast<int>(std::min<std::int64_t>(kWidth<float>, t.channels - c)));
+    V half[P::kOut][P::kIn];
+#pragma GCC unroll 6
+    for (int j = 0; j < P::kIn; ++j) {
+      V in[P::kIn], out[P::kOut];
+#pragma GCC unroll 6
+      for (int i = 0; i < P::kIn; ++i) in[i] = some.load(t.from + i * t.from_row + j * t.from_column + c);
+      P::apply(in, out);
+#pragma GCC unroll 6
+      for (int i = 0; i < P::kOut; ++i) half[i][j] = out[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < P::kOut; ++i) {
+      V out[P::kOut];
+      P::apply(half[i], out);
+#pragma GCC unroll 6
+      for (int j = 0; j < P::kOut; ++j) some.store(t.to + i * t.to_row + j * t.to_column + c, out[j]);
+    }
+  }
+}
+
+}  // namespace
+
+void fill(WinogradKernels& kernels) {
+  kernels = {{transform<Image>, transform<Weights>, transform<Results>, transform<Gradient>,
+              transform<WeightGradient>}};
+}
+
+}  // namespace thalweg::THALWEG_ISA
