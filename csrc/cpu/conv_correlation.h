@@ -27,7 +27,15 @@ struct Correlation {
   Activation activation = Activation::identity;
 };
 
+// Serves all.
+template <class T>
+void correlate_by_runs(const Correlation<T>& problem);
+
 // The following answer whether they did the work.
+
+// One-element kernels: matrix products.
+template <class T>
+bool correlate_pixelwise(const Correlation<T>& problem);
 
 // Depthwise: vectors of channels instead of products.
 

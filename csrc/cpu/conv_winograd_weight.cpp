@@ -1,0 +1,134 @@
+// The gradient of a 3 x 3 convolution's weights with a quarter of the products: for each point of the
+// transforms (kernels/conv_winograd.h) a matrix product over tiles.
+#include <algorithm>
+#include <vector>
+
+#include "base/parallel.h"
+#include "cpu/conv_winograd.h"
+#include "cpu/gemm_workspace.h"
+
+namespace thalweg {
+namespace {
+
+using namespace winograd;
+
+constexpr double kTaskFlops = 3e5;  // a few microseconds
+
+class WinogradWeightGradient {
+ public:
+  WinogradWeightGradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw)
+      : g_(geometry),
+        dw_(dw),
+        kernels_(kernels().conv.f32),
+        transform_(kernels().winograd),
+        tiles_{ceil_div(g_.y.height, kTile), ceil_div(g_.y.width, kTile)},
+        x_(Images<const float>(x), g_.channels, g_.x, {1, 1}, padded(), taps_of(geometry, dw), false),
+        dy_(Images<const float>(dy), g_.outputs, g_.y, {1, 1}, padded(), {{{0, 0}}, {{0, 0}}}, false),
+        inputs_(g_.channels / g_.groups),
+        outputs_(g_.outputs / g_.groups),
+        pitch_(pitch_of(g_.channels)),
+        panels_(ceil_div(outputs_, width())),
+        blocks_(g_.images, tiles_.height, static_cast<double>(tiles_.width), kConvDepth<float>, 1,
+                g_.images) {}
+
+  void run() {
+    thread_local GemmWorkspace workspace;
+    const std::int64_t tiles = blocks_.most_images() * blocks_.most_rows() * tiles_.width;
+    const std::int64_t all_panels = g_.groups * panels_, sums_size = all_panels * kPoints * inputs_ * width();
+    const std::int64_t x_size = x_.elements(1, kTile), dy_size = dy_.elements(1, kTile);
+    workspace.reserve(bytes_of(sums_size + tiles * kPoints * (pitch_ + all_panels * width())),
+                      bytes_of(x_size + dy_size), num_threads());
+    sums_ = reinterpret_cast<float*>(workspace.shared());
+    images_ = sums_ + sums_size;
+    gradients_ = images_ + tiles * kPoints * pitch_;
+    if (blocks_.count() == 0) std::fill_n(sums_, sums_size, 0.0F);
+    GemmWorkspace* const memory = &workspace;
+    for (std::int64_t i = 0; i < blocks_.count(); ++i) {
+      const Block block = blocks_.at(i);
+      parallel_for(block.images * block.rows, 1, [&](std::int64_t begin, std::int64_t end) {
+        const GemmWorkspace::Slot slot(*memory);
+        float* const buffer = reinterpret_cast<float*>(slot.data());
+        for (std::int64_t row = begin; row < end; ++row) transform_row(block, row, buffer, buffer + x_size);
+      });
+      multiply_block(block.images * block.rows * tiles_.width, i > 0);
+    }
+    parallel_for(all_panels, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t panel = begin; panel < end; ++panel) store_panel(panel);
+    });
+  }
+
+ private:
+  Extents padded() const { return {kTile * tiles_.height, kTile * tiles_.width}; }
+  std::int64_t width() const { return kernels_.tile_columns(); }
+
+  // One row of tiles: images (point, tile, channel), gradients (panel, point, tile, output of the panel).
+  void transform_row(const Block& block, std::int64_t row, float* x_buffer, float* dy_buffer) const {
+    const Block one{block.image + row / block.rows, 1, kTile * (block.row + row % block.rows), kTile};
+    const auto x = x_.place(one, x_buffer, kernels_), dy = dy_.place(one, dy_buffer, kernels_);
+    const std::int64_t tiles = block.images * block.rows * tiles_.width;
+    for (std::int64_t j = 0; j < tiles_.width; ++j) {
+      const std::int64_t tile = row * tiles_.width + j;
+      transform_(WinogradTransform::image,
+                 {x.data + kTile * j * x.column, x.row, x.column, images_ + tile * pitch_, 6 * tiles * pitch_,
+                  tiles * pitch_, g_.channels});
+      for (std::int64_t p = 0; p < g_.groups * panels_; ++p) {
+        const std::int64_t first = p % panels_ * width();
+        transform_(WinogradTransform::gradient,
+                   {dy.data + kTile * j * dy.column + p / panels_ * outputs_ + first, dy.row, dy.column,
+                    gradients_ + (p * kPoints * tiles + tile) * width(), 6 * tiles * width(), tiles * width(),
+                    std::min(width(), outputs_ - first)});
+      }
+    }
+  }
+
+  // sums (panel, point, input, output of the panel): a matrix product over tiles for each panel and point.
+  void multiply_block(std::int64_t tiles, bool accumulate) const {
+    const double flops = 2.0 * static_cast<double>(inputs_ * tiles * width());
+    const auto grain = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
+    const ConvRun run{0, 0, tiles};
+    parallel_for(g_.groups * panels_ * kPoints, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t panel = i / kPoints, first = panel % panels_ * width();
+        multiply(kernels_, kernels_.column_tiles,
+                 {images_ + i % kPoints * tiles * pitch_ + panel / panels_ * inputs_, pitch_, &run, 1,
+                  gradients_ + i * tiles * width(), width(), sums_ + i * inputs_ * width(), width(),
+                  static_cast<int>(std::min(width(), outputs_ - first)), accumulate},
+                 1, inputs_);
+      }
+    });
+  }
+
+  void store_panel(std::int64_t panel) const {
+    const std::int64_t first = panel % panels_ * width(), columns = std::min(width(), outputs_ - first);
+    const std::int64_t step = inputs_ * width();
+    std::vector<float> taps(static_cast<std::size_t>(9 * width()));
+    float* const to = dw_.as<float>() + (panel / panels_ * outputs_ + first) * dw_.strides[0];
+    for (std::int64_t c = 0; c < inputs_; ++c) {
+      transform_(WinogradTransform::weight_gradient, {sums_ + panel * kPoints * step + c * width(), 6 * step,
+                                                      step, taps.data(), 3 * width(), width(), columns});
+      kernels_.copy(to + c * dw_.strides[1], dw_.strides[0], 1, taps.data(), 1, width(), columns, 9);
+    }
+  }
+
+  const ConvGeometry& g_;
+  const View& dw_;
+  const ConvFamily<float>& kernels_;
+  const WinogradKernels& transform_;
+  const Extents tiles_;
+  const Windows<float> x_, dy_;
+  const std::int64_t inputs_, outputs_, pitch_, panels_;
+  const Blocks blocks_;
+  float *sums_ = nullptr, *images_ = nullptr, *gradients_ = nullptr;
+};
+
+}  // namespace
+
+bool winograd_weight_gradient(const ConvGeometry& g, const View& dy, const View& x, const View& dw) {
+  if (g.stride.height != 1 || g.stride.width != 1 || !is_three_by_three(taps_of(g, dw))) return false;
+  if (dw.dtype != DType::f32 || dw.strides[3] != 1 || dw.strides[2] != 3) return false;
+  if (!worthwhile(g.channels / g.groups, g.outputs / g.groups, g.y)) return false;
+  WinogradWeightGradient(g, dy, x, dw).run();
+  return true;
+}
+
+}  // namespace thalweg
