@@ -29,6 +29,7 @@ MODULES = {
     "test_cuda_table",
     "test_batch_norm",
     "test_conv",
+    "test_conv_exact",
     "test_cuda_arrays",
     "test_dropout",
     "test_elementwise",
@@ -118,7 +119,10 @@ def about_the_cpu(item: pytest.Item) -> bool:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
         else {}
     )
-    if any(word in item.name for word in ("threads", "out_of_memory", "guard", *REFUSED)):
+    if any(
+        word in item.name
+        for word in ("threads", "out_of_memory", "guard", "fewer_products", *REFUSED)
+    ):
         return True
     return bool(parameters.get("isa", _core.isa()) != _core.isa())
 

@@ -40,7 +40,7 @@ class ChannelwiseCorrelator {
         blocks_(p_.images, p_.result_size.height,
                 static_cast<double>(sizeof(T)) *
                     static_cast<double>(p_.step.height * window_.row_elements() + result_row()),
-                kBlockBytes, 1, ceil_div(p_.images, kTasksPerThread * num_threads())) {}
+                kBlockBytes, ceil_div(p_.images, kTasksPerThread * num_threads())) {}
 
   void run() {
     thread_local GemmWorkspace workspace;
@@ -110,7 +110,7 @@ class ChannelwiseWeightGradient {
         taps_(taps_of(geometry, dw)),
         window_(Images<const T>(x), g_.channels, g_.x, g_.stride, g_.y, taps_, false),
         offsets_(offsets_of(taps_, window_)),
-        blocks_(g_.images, g_.y.height, static_cast<double>(g_.y.width), kConvDepth<T>, 1, g_.images) {}
+        blocks_(g_.images, g_.y.height, static_cast<double>(g_.y.width), kConvDepth<T>, g_.images) {}
 
   void run() {
     thread_local GemmWorkspace workspace;

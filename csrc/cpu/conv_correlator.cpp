@@ -31,8 +31,8 @@ class Correlator {
         depth_(ceil_div(k_, depths_)),
         panels_(ceil_div(p_.outputs, kernels_.tile_columns())),
         blocks_(p_.images, p_.result_size.height, bytes_per_row(), kBlockBytes,
-                along_images_ ? std::min<std::int64_t>(p_.images, kernels_.tile_rows) : 1,
-                ceil_div(p_.images, kTasksPerThread * num_threads())) {
+                ceil_div(p_.images, kTasksPerThread * num_threads()),
+                along_images_ ? std::min<std::int64_t>(p_.images, kernels_.tile_rows) : 1) {
     if (!along_images_) columns_.ranges = {all_of(p_.taps.columns)};
     for (std::int64_t d = 0; d < depths_; ++d)
       for (const Range& rows : rows_.ranges)

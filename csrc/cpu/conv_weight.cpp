@@ -30,7 +30,7 @@ class WeightGradient {
         window_(Images<const T>(x), g_.channels, g_.x, g_.stride, g_.y, taps_, by_tap_),
         k_(taps_.count() * inputs_),
         panels_(ceil_div(outputs_, width())),
-        blocks_(g_.images, g_.y.height, static_cast<double>(g_.y.width), kConvDepth<T>, 1, g_.images) {
+        blocks_(g_.images, g_.y.height, static_cast<double>(g_.y.width), kConvDepth<T>, g_.images) {
     for (std::int64_t i = 0; i < all_of(taps_.rows).end; ++i)
       for (std::int64_t j = 0; j < (by_tap_ ? all_of(taps_.columns).end : 1); ++j) {
         const Range columns = by_tap_ ? Range{j, j + 1} : all_of(taps_.columns);

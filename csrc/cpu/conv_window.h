@@ -107,8 +107,8 @@ struct Block {
 struct Blocks {
   std::int64_t images, rows_of_image, groups, parts;  // groups of images, parts of an image
 
-  Blocks(std::int64_t image_count, std::int64_t rows, double bytes_per_row, double bytes, std::int64_t least,
-         std::int64_t most)
+  Blocks(std::int64_t image_count, std::int64_t rows, double bytes_per_row, double bytes, std::int64_t most,
+         std::int64_t least = 1)
       : images(image_count), rows_of_image(rows) {
     const double row = std::max(1.0, bytes_per_row) * static_cast<double>(least);
     const auto fit = static_cast<std::int64_t>(std::max(1.0, bytes / row));

@@ -35,7 +35,7 @@ class WinogradCorrelator {
                 std::clamp(
                     kShareOfWeights * static_cast<double>(bytes_of(p_.groups * panels_ * panel_elements())),
                     kLeastBytes, kMostBytes),
-                1, ceil_div(p_.images, kTasksPerThread * num_threads())) {}
+                ceil_div(p_.images, kTasksPerThread * num_threads())) {}
 
   void run() {
     thread_local GemmWorkspace workspace;

@@ -28,8 +28,7 @@ class WinogradWeightGradient {
         outputs_(g_.outputs / g_.groups),
         pitch_(pitch_of(g_.channels)),
         panels_(ceil_div(outputs_, width())),
-        blocks_(g_.images, tiles_.height, static_cast<double>(tiles_.width), kConvDepth<float>, 1,
-                g_.images) {}
+        blocks_(g_.images, tiles_.height, static_cast<double>(tiles_.width), kConvDepth<float>, g_.images) {}
 
   void run() {
     thread_local GemmWorkspace workspace;
