@@ -14,9 +14,24 @@ double sum(const T* x, std::int64_t n) {
   return reduce_row<Sum>(n, kIdentity, x);
 }
 
+// In T and in lanes of its own: a maximum is exact, whatever the order.
 template <class T>
 T maximum_of(const T* x, std::int64_t n) {
-  return static_cast<T>(reduce_row<Max>(n, kIdentity, x));
+  constexpr int kVectors = 4;
+  constexpr std::int64_t kStep = kVectors * kDoubles;
+  T maximum = -std::numeric_limits<T>::infinity();
+  std::int64_t i = 0;
+  if (n >= kStep) {
+    Narrow<T> lanes[kVectors];
+    for (int k = 0; k < kVectors; ++k) lanes[k] = load_vector(x + k * kDoubles);
+    for (i = kStep; i + kStep <= n; i += kStep)
+      for (int k = 0; k < kVectors; ++k) lanes[k] = Max::merge(lanes[k], load_vector(x + i + k * kDoubles));
+    T lane[kStep];
+    std::memcpy(lane, lanes, sizeof lane);
+    for (const T value : lane) maximum = Max::merge(maximum, value);
+  }
+  for (; i < n; ++i) maximum = Max::merge(maximum, x[i]);
+  return maximum;
 }
 
 // e = exp(x - max); returns Σ e.
