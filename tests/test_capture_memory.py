@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import thalweg as tw
 from thalweg import nn
@@ -103,3 +109,45 @@ def test_a_replay_from_two_threads_at_once_is_refused() -> None:
     for thread in threads:
         thread.join()
     assert errors and "another thread" in errors[0]
+
+
+COUNTING = """
+import ctypes
+import numpy as np
+import thalweg as tw
+from thalweg import nn
+
+tw.set_num_threads(2)
+layers = [nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 150), nn.Sigmoid(), nn.Linear(150, 10)]
+model = nn.Sequential(*layers)
+opt = tw.optim.Adam(model.parameters())
+
+def step(x, y):
+    loss = tw.functional.cross_entropy(model(tw.Tensor(x)), y)
+    loss.backward()
+    opt.step()
+    opt.zero_grad()
+    return loss
+
+call = tw.capture(step)
+x, y = np.ones((128, 300), np.float32), np.arange(128) % 10
+for _ in range(6):
+    call(x, y)
+run, count = call._plans[0].plan.run, ctypes.CDLL(None).allocations
+arguments = [x, y]
+before = count()
+for _ in range(200):
+    run(arguments)
+print(count() - before)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_replays_allocate_nothing(tmp_path: Path) -> None:
+    shim = tmp_path / "count_allocations.so"
+    source = Path(__file__).with_name("count_allocations.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, source], check=True)
+    environment = os.environ | {"LD_PRELOAD": str(shim)}
+    command = [sys.executable, "-c", COUNTING]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert int(done.stdout) == 0

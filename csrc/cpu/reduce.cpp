@@ -1,9 +1,9 @@
 #include "cpu/reduce.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "base/parallel.h"
+#include "base/scratch.h"
 #include "base/tree.h"
 #include "cpu/axes.h"
 #include "cpu/isa.h"
@@ -68,7 +68,7 @@ void reduce_typed(const ReduceArguments& a) {
   const Reducer<T> reducer{kernels().reduce.block<T>(a.reduction), a.x.as<const T>(), kept, reduced};
   const std::int64_t outputs = reducer.outputs, blocks = reducer.blocks;
   if (outputs == 0) return;
-  const std::unique_ptr<double[]> partial(new double[static_cast<std::size_t>(outputs * blocks)]);
+  const Scratch<double> partial(outputs * blocks);
   if (blocks > 0) reducer.has_columns() ? reducer.columns(partial.get()) : reducer.rows(partial.get());
   const double divisor = a.mean ? static_cast<double>(reducer.n) : 1.0;
   T* out = a.out.as<T>();

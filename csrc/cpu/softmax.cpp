@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 
 #include "base/parallel.h"
+#include "base/scratch.h"
 #include "base/tree.h"
 #include "cpu/axes.h"
 #include "cpu/isa.h"
@@ -48,7 +48,7 @@ void for_rows(std::int64_t rows, std::int64_t length, int buffers, const F& f) {
   if (length == 0) return;
   const std::int64_t grain = std::max<std::int64_t>(1, 4096 / length);
   parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    const std::unique_ptr<T[]> buffer(buffers ? new T[static_cast<std::size_t>(buffers * length)] : nullptr);
+    const Scratch<T> buffer(buffers * length);
     f(begin, end, buffer.get());
   });
 }
@@ -95,7 +95,7 @@ void cross_entropy_typed(const View& logits, const View& target, double smoothin
   const std::int64_t rows = logits.shape[0], n = in.length;
   const bool mean = reduction == LossReduction::mean;
   const double scale = mean ? 1.0 / static_cast<double>(rows) : 1.0;
-  const std::unique_ptr<double[]> losses(new double[static_cast<std::size_t>(rows)]);
+  const Scratch<double> losses(rows);
   const auto kernel = kernels().softmax.row<T>().cross_entropy;
   for_rows<T>(rows, n, in.stride == 1 ? 0 : 1, [&](std::int64_t begin, std::int64_t end, T* buffer) {
     for (std::int64_t r = begin; r < end; ++r)
