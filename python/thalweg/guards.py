@@ -17,6 +17,7 @@ NUMBERS = (bool, int, float, str, np.generic)
 ANYTHING = object()  # a leaf whose gradient is overwritten before it is read
 
 _data, _grad = attrgetter("data"), attrgetter("_grad")
+_around = attrgetter("max_norm", "clip_value", "ema_decay", "nonfinite")
 
 
 class Guards:
@@ -104,13 +105,7 @@ def hyperparameters(optimizer: Any) -> Array:
 
 
 def _stages(optimizer: Any) -> tuple[Any, ...]:
-    return (
-        optimizer.max_norm,
-        optimizer.clip_value,
-        optimizer.ema_decay,
-        optimizer.nonfinite,
-        [len(group["params"]) for group in optimizer.param_groups],
-    )
+    return _around(optimizer), [len(group["params"]) for group in optimizer.param_groups]
 
 
 def _is_bound(optimizer: Any, native: Any, stages: tuple[Any, ...]) -> bool:
