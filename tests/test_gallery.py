@@ -52,3 +52,26 @@ def test_captured_runs_are_those_of_define_by_run(
     captured = points()
     monkeypatch.setattr(figure, "capture", lambda step: step)
     assert captured == points()
+
+
+@pytest.fixture(scope="module")
+def inception(data_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("matplotlib")
+    output = tmp_path_factory.mktemp("inception")
+    cifar10 = str(data_directory / "cifar-10-batches-bin")
+    arguments = ["--data", cifar10, "--steps", "80", "--output", str(output)]
+    assert main(["gallery", "batchnorm-inception", *arguments]) == 0
+    return output
+
+
+def test_batchnorm_inception_learns_faster_with_batch_norm(inception: Path) -> None:
+    with (inception / "points.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    last = {row["run"]: float(row["test_accuracy"]) for row in rows}
+    assert [row["step"] for row in rows] == ["0", "80"] * 4
+    assert last["BatchNorm x1"] > max(last["without"], 0.25)
+    with (inception / "steps.csv").open(newline="") as file:
+        steps = {row["run"]: row for row in csv.DictReader(file)}
+    assert list(steps) == list(last)
+    assert int(steps["without"]["steps_to"]) <= 80
+    assert (inception / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -145,7 +145,8 @@ def gallery(
     if comm.rank == 0:
         start = time.perf_counter()
         folder = output or Path("gallery") / name
-        runs = GALLERY[name](data_folder(name, "mnist", data), folder, **o)
+        figure = GALLERY[name]
+        runs = figure.make(data_folder(name, figure.data, data), folder, **o)
         seconds = time.perf_counter() - start
         for title, points in runs.items():
             print(f"{title:16} test accuracy {points[-1].accuracy:.2%} at step {points[-1].step}")
@@ -237,9 +238,9 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _gallery_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("name", type=_one_of(["batchnorm-mnist"]), metavar="NAME", help="batchnorm-mnist")
-    add("--data", metavar="FOLDER", help="where MNIST's files are (in THALWEG_DATA)")
-    add("--steps", type=_integer(1), help="of each run (50000)")
+    add("name", type=_figure, metavar="NAME", help="batchnorm-mnist or batchnorm-inception")
+    add("--data", metavar="FOLDER", help="where the data set's files are (in THALWEG_DATA)")
+    add("--steps", type=_integer(1), help="of each run (50000 on MNIST, 2000 on CIFAR-10)")
     add("--seed", type=_integer(0), help="of weights and order (0)")
     add("--output", type=Path, metavar="FOLDER", help="where to write (gallery/NAME)")
 
@@ -277,6 +278,12 @@ def _one_of(known: Iterable[str]) -> Callable[[str], str]:
 
 def _dataset(text: str) -> str:
     return text if text.endswith(".npz") else _one_of([*DATASETS, "FILE.npz"])(text)
+
+
+def _figure(text: str) -> str:
+    from .gallery import GALLERY
+
+    return _one_of(GALLERY)(text)
 
 
 def _network(text: str) -> str:
