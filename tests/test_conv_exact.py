@@ -109,12 +109,14 @@ def test_fused_bias_and_activation_have_the_bits_of_separate_calls(
     same_bits([fused], [getattr(_core, activation)(with_bias)])
 
 
-# 3 x 3 at step 1 with enough channels: fewer products at "high" and "medium".
+# 3 x 3 and 5 x 5 at step 1 with enough channels: fewer products at "high" and "medium".
 FEWER = [
     ((2, 64, 14, 15), (40, 64, 3, 3), ref.Geometry((1, 1), (1, 1, 1, 1))),
     ((3, 256, 7, 7), (48, 256, 3, 3), ref.Geometry((1, 1), (1, 1, 1, 1))),
     ((1, 400, 9, 8), (33, 400, 3, 3), ref.Geometry()),
     ((2, 34, 12, 30), (64, 17, 3, 3), ref.Geometry((1, 1), (2, 0, 1, 2), (1, 1), 2)),
+    ((3, 32, 14, 13), (64, 32, 5, 5), ref.Geometry((1, 1), (2, 2, 2, 2))),
+    ((2, 32, 8, 9), (40, 16, 5, 5), ref.Geometry((1, 1), (0, 4, 1, 0), (1, 1), 2)),
 ]
 fewer = pytest.mark.parametrize(("x_shape", "w_shape", "g"), FEWER)
 

@@ -43,7 +43,7 @@ template <class T>
 bool correlate_channelwise(const Correlation<T>& problem);
 bool channelwise_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw);
 
-// 3 x 3 at step 1, with fewer products and more rounding.
+// 3 x 3 and 5 x 5 at step 1, with fewer products and more rounding.
 bool correlate_winograd(const Correlation<float>& problem);
 bool winograd_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw);
 

@@ -1,6 +1,6 @@
-// 3 x 3 convolutions at step 1 with a quarter of the products, where "high" precision is enough: tiles of
-// 4 x 4 results by Winograd's minimal filtering (kernels/conv_winograd.h). A transform gives 36 matrices
-// (tiles, channels); each is multiplied by its matrix of weights.
+// 3 x 3 and 5 x 5 convolutions at step 1 with a quarter or a third of the products, where "high" precision
+// is enough: tiles of results by Winograd's minimal filtering (kernels/conv_winograd.h). A transform gives 36
+// matrices (tiles, channels); each is multiplied by its matrix of weights.
 #include <algorithm>
 #include <vector>
 
@@ -23,15 +23,18 @@ class WinogradCorrelator {
   explicit WinogradCorrelator(const Correlation<float>& problem)
       : p_(problem),
         kernels_(kernels().conv.f32),
-        transform_(kernels().winograd),
-        tiles_{ceil_div(p_.result_size.height, kTile), ceil_div(p_.result_size.width, kTile)},
+        kernel_(kernel_of(p_.taps)),
+        tile_(tile_of(kernel_)),
+        transform_(kernels().winograd.family(kernel_)),
+        tiles_{ceil_div(p_.result_size.height, tile_), ceil_div(p_.result_size.width, tile_)},
         window_(p_.source, p_.groups * p_.inputs, p_.source_size, {1, 1},
-                {kTile * tiles_.height, kTile * tiles_.width}, p_.taps, false),
+                {tile_ * tiles_.height, tile_ * tiles_.width}, p_.taps, false),
         pitch_(pitch_of(p_.inputs)),
         panels_(ceil_div(p_.outputs, width())),
         blocks_(p_.images, tiles_.height,
-                static_cast<double>(bytes_of(tiles_.width * (kPoints * (pitch_ + width()) + 16 * width()) +
-                                             kTile * window_.row_elements())),
+                static_cast<double>(
+                    bytes_of(tiles_.width * (kPoints * (pitch_ + width()) + tile_ * tile_ * width()) +
+                             tile_ * window_.row_elements())),
                 std::clamp(
                     kShareOfWeights * static_cast<double>(bytes_of(p_.groups * panels_ * panel_elements())),
                     kLeastBytes, kMostBytes),
@@ -42,9 +45,9 @@ class WinogradCorrelator {
     GemmWorkspace* const memory = &workspace;
     const std::int64_t all_panels = p_.groups * panels_, channels = p_.groups * p_.outputs;
     const std::int64_t tiles = blocks_.most_images() * blocks_.most_rows() * tiles_.width;
-    const std::int64_t window_size = window_.elements(blocks_.most_images(), kTile * blocks_.most_rows());
+    const std::int64_t window_size = window_.elements(blocks_.most_images(), tile_ * blocks_.most_rows());
     memory->reserve(bytes_of(all_panels * panel_elements() + channels),
-                    bytes_of(window_size + tiles * (kPoints * (pitch_ + width()) + 16 * width())),
+                    bytes_of(window_size + tiles * (kPoints * (pitch_ + width()) + tile_ * tile_ * width())),
                     num_threads());
     float* const weights = reinterpret_cast<float*>(memory->shared());
     float* const bias = weights + all_panels * panel_elements();
@@ -61,7 +64,7 @@ class WinogradCorrelator {
       float* const products = images + tiles * kPoints * pitch_;
       for (std::int64_t task = begin; task < end; ++task) {
         const Block block = blocks_.at(task / shares);
-        const auto place = window_.place({block.image, block.images, kTile * block.row, kTile * block.rows},
+        const auto place = window_.place({block.image, block.images, tile_ * block.row, tile_ * block.rows},
                                          window, kernels_);
         std::int64_t group = -1;
         for (std::int64_t i = part_begin(all_panels, shares, task % shares),
@@ -87,19 +90,21 @@ class WinogradCorrelator {
   void transform_weights(std::int64_t index, float* to) const {
     const float* const from =
         p_.weight.data + index / panels_ * p_.weight.group + index % panels_ * width() * p_.weight.output;
-    std::vector<float> taps(static_cast<std::size_t>(9 * width()));
-    const bool forward = p_.taps.rows[0].offset < p_.taps.rows[2].offset;
+    const std::int64_t count = kernel_ * kernel_;
+    std::vector<float> taps(static_cast<std::size_t>(count * width()));
+    const bool forward = p_.taps.rows[0].offset < p_.taps.rows[1].offset;
     const std::int64_t step = forward ? width() : -width(), columns = columns_of(index);
     for (std::int64_t c = 0; c < p_.inputs; ++c) {
       const float* const at = from + c * p_.weight.input;
-      if (p_.taps.weight(1) - p_.taps.weight(0) == 1 && p_.taps.weight(3) - p_.taps.weight(0) == 3)
-        kernels_.copy(taps.data(), width(), 1, at + p_.taps.weight(0), 1, p_.weight.output, 9, columns);
+      if (p_.taps.weight(1) - p_.taps.weight(0) == 1 &&
+          p_.taps.weight(kernel_) - p_.taps.weight(0) == kernel_)
+        kernels_.copy(taps.data(), width(), 1, at + p_.taps.weight(0), 1, p_.weight.output, count, columns);
       else
-        for (std::int64_t t = 0; t < 9; ++t)
+        for (std::int64_t t = 0; t < count; ++t)
           kernels_.copy(taps.data() + t * width(), 0, 1, at + p_.taps.weight(t), 0, p_.weight.output, 1,
                         columns);
       transform_(WinogradTransform::weights,
-                 {taps.data() + (forward ? 0 : 8 * width()), 3 * step, step, to + c * width(),
+                 {taps.data() + (forward ? 0 : (count - 1) * width()), kernel_ * step, step, to + c * width(),
                   6 * p_.inputs * width(), p_.inputs * width(), columns});
     }
   }
@@ -113,7 +118,7 @@ class WinogradCorrelator {
         for (std::int64_t j = 0; j < tiles_.width; ++j, to += pitch_)
           transform_(
               WinogradTransform::image,
-              {place.data + n * place.image + kTile * (i * place.row + j * place.column) + group * p_.inputs,
+              {place.data + n * place.image + tile_ * (i * place.row + j * place.column) + group * p_.inputs,
                place.row, place.column, to, 6 * step, step, p_.inputs});
   }
 
@@ -135,23 +140,23 @@ class WinogradCorrelator {
 
   void store_panel(const Block& block, std::int64_t index, const float* products, float* buffer,
                    const float* bias) const {
-    const std::int64_t row = kTile * tiles_.width * width(), step = tiles_of(block) * width();
+    const std::int64_t row = tile_ * tiles_.width * width(), step = tiles_of(block) * width();
     const std::int64_t channel = index / panels_ * p_.outputs + index % panels_ * width();
     const int columns = columns_of(index);
     for (std::int64_t n = 0; n < block.images * block.rows; ++n)
       for (std::int64_t j = 0; j < tiles_.width; ++j, products += width())
         transform_(
             WinogradTransform::results,
-            {products, 6 * step, step, buffer + kTile * (n * row + j * width()), row, width(), columns});
+            {products, 6 * step, step, buffer + tile_ * (n * row + j * width()), row, width(), columns});
     if (bias || p_.activation != Activation::identity)
-      kernels().gemm.f32.finish(buffer, width(), static_cast<int>(16 * tiles_of(block)), columns,
+      kernels().gemm.f32.finish(buffer, width(), static_cast<int>(tile_ * tile_ * tiles_of(block)), columns,
                                 bias ? bias + channel : nullptr, p_.activation);
-    const std::int64_t first = kTile * block.row;
-    const std::int64_t rows = std::min(kTile * block.rows, p_.result_size.height - first);
+    const std::int64_t first = tile_ * block.row;
+    const std::int64_t rows = std::min(tile_ * block.rows, p_.result_size.height - first);
     for (std::int64_t n = 0; n < block.images; ++n)
       for (std::int64_t i = 0; i < rows; ++i)
         store_row(p_.result.at(block.image + n, first + i, 0) + channel * p_.result.channel,
-                  buffer + (n * kTile * block.rows + i) * row, columns);
+                  buffer + (n * tile_ * block.rows + i) * row, columns);
   }
 
   void store_row(float* to, const float* from, std::int64_t columns) const {
@@ -163,7 +168,8 @@ class WinogradCorrelator {
 
   const Correlation<float>& p_;
   const ConvFamily<float>& kernels_;
-  const WinogradKernels& transform_;
+  const std::int64_t kernel_, tile_;
+  const WinogradFamily& transform_;
   const Extents tiles_;
   const Windows<float> window_;
   const std::int64_t pitch_, panels_;
@@ -173,8 +179,8 @@ class WinogradCorrelator {
 }  // namespace
 
 bool correlate_winograd(const Correlation<float>& c) {
-  if (c.step.height != 1 || c.step.width != 1 || !is_three_by_three(c.taps)) return false;
-  if (!worthwhile(c.inputs, c.outputs, c.result_size)) return false;
+  const std::int64_t kernel = c.step.height == 1 && c.step.width == 1 ? kernel_of(c.taps) : 0;
+  if (!kernel || !worthwhile(c.inputs, c.outputs, c.result_size, tile_of(kernel))) return false;
   WinogradCorrelator(c).run();
   return true;
 }

@@ -9,7 +9,10 @@
 
 namespace thalweg::winograd {
 
-inline constexpr std::int64_t kTile = 4, kPoints = 36;  // results of a tile along an axis; its products
+inline constexpr std::int64_t kPoints = 36;  // products of a tile
+
+// Results of a tile along an axis.
+constexpr std::int64_t tile_of(std::int64_t kernel) { return 6 - (kernel - 1); }
 
 inline std::size_t bytes_of(std::int64_t elements) {
   return static_cast<std::size_t>(elements) * sizeof(float);
@@ -20,20 +23,22 @@ inline std::int64_t pitch_of(std::int64_t channels) { return channels % 256 == 0
 
 // Fewer channels leave the transforms too much of the time, more would take hundreds of megabytes for
 // transformed weights, and small images leave tiles half empty.
-inline bool worthwhile(std::int64_t inputs, std::int64_t outputs, Extents size) {
-  const double tiles = static_cast<double>(ceil_div(size.height, kTile) * ceil_div(size.width, kTile));
+inline bool worthwhile(std::int64_t inputs, std::int64_t outputs, Extents size, std::int64_t tile) {
+  const std::int64_t tiles = ceil_div(size.height, tile) * ceil_div(size.width, tile);
   return inputs >= 16 && outputs >= 16 && inputs * outputs <= (1 << 20) &&
-         static_cast<double>(size.height * size.width) > 8 * tiles;
+         2 * size.height * size.width > tiles * tile * tile;
 }
 
-inline bool is_three_by_three(const Taps& taps) {
-  const auto steps = [](const std::vector<AxisTap>& axis) {
-    if (axis.size() != 3) return std::int64_t{0};
-    const std::int64_t step = axis[1].offset - axis[0].offset;
-    return axis[2].offset - axis[1].offset == step ? step : 0;
-  };
-  const std::int64_t step = steps(taps.rows);
-  return (step == 1 || step == -1) && steps(taps.columns) == step;
+// 3 or 5 where the taps are a square of neighbours of that size, else 0.
+inline std::int64_t kernel_of(const Taps& taps) {
+  const std::int64_t size = all_of(taps.rows).end;
+  if ((size != 3 && size != 5) || all_of(taps.columns).end != size) return 0;
+  const std::int64_t step = taps.rows[1].offset - taps.rows[0].offset;
+  if (step != 1 && step != -1) return 0;
+  for (const auto* axis : {&taps.rows, &taps.columns})
+    for (std::size_t i = 1; i < axis->size(); ++i)
+      if ((*axis)[i].offset - (*axis)[i - 1].offset != step) return 0;
+  return size;
 }
 
 // c (rows, columns of a panel) = (accumulate ? c : 0) + a (rows, k) b (k, panel), in tiles of rows.

@@ -1,5 +1,5 @@
-// The gradient of a 3 x 3 convolution's weights with a quarter of the products: for each point of the
-// transforms (kernels/conv_winograd.h) a matrix product over tiles.
+// The gradient of a 3 x 3 or 5 x 5 convolution's weights with a quarter or a third of the products: for each
+// point of the transforms (kernels/conv_winograd.h) a matrix product over tiles.
 #include <algorithm>
 #include <vector>
 
@@ -20,8 +20,10 @@ class WinogradWeightGradient {
       : g_(geometry),
         dw_(dw),
         kernels_(kernels().conv.f32),
-        transform_(kernels().winograd),
-        tiles_{ceil_div(g_.y.height, kTile), ceil_div(g_.y.width, kTile)},
+        kernel_(g_.kernel.height),
+        tile_(tile_of(kernel_)),
+        transform_(kernels().winograd.family(kernel_)),
+        tiles_{ceil_div(g_.y.height, tile_), ceil_div(g_.y.width, tile_)},
         x_(Images<const float>(x), g_.channels, g_.x, {1, 1}, padded(), taps_of(geometry, dw), false),
         dy_(Images<const float>(dy), g_.outputs, g_.y, {1, 1}, padded(), {{{0, 0}}, {{0, 0}}}, false),
         inputs_(g_.channels / g_.groups),
@@ -34,7 +36,7 @@ class WinogradWeightGradient {
     thread_local GemmWorkspace workspace;
     const std::int64_t tiles = blocks_.most_images() * blocks_.most_rows() * tiles_.width;
     const std::int64_t all_panels = g_.groups * panels_, sums_size = all_panels * kPoints * inputs_ * width();
-    const std::int64_t x_size = x_.elements(1, kTile), dy_size = dy_.elements(1, kTile);
+    const std::int64_t x_size = x_.elements(1, tile_), dy_size = dy_.elements(1, tile_);
     workspace.reserve(bytes_of(sums_size + tiles * kPoints * (pitch_ + all_panels * width())),
                       bytes_of(x_size + dy_size), num_threads());
     sums_ = reinterpret_cast<float*>(workspace.shared());
@@ -57,23 +59,23 @@ class WinogradWeightGradient {
   }
 
  private:
-  Extents padded() const { return {kTile * tiles_.height, kTile * tiles_.width}; }
+  Extents padded() const { return {tile_ * tiles_.height, tile_ * tiles_.width}; }
   std::int64_t width() const { return kernels_.tile_columns(); }
 
   // One row of tiles: images (point, tile, channel), gradients (panel, point, tile, output of the panel).
   void transform_row(const Block& block, std::int64_t row, float* x_buffer, float* dy_buffer) const {
-    const Block one{block.image + row / block.rows, 1, kTile * (block.row + row % block.rows), kTile};
+    const Block one{block.image + row / block.rows, 1, tile_ * (block.row + row % block.rows), tile_};
     const auto x = x_.place(one, x_buffer, kernels_), dy = dy_.place(one, dy_buffer, kernels_);
     const std::int64_t tiles = block.images * block.rows * tiles_.width;
     for (std::int64_t j = 0; j < tiles_.width; ++j) {
       const std::int64_t tile = row * tiles_.width + j;
       transform_(WinogradTransform::image,
-                 {x.data + kTile * j * x.column, x.row, x.column, images_ + tile * pitch_, 6 * tiles * pitch_,
+                 {x.data + tile_ * j * x.column, x.row, x.column, images_ + tile * pitch_, 6 * tiles * pitch_,
                   tiles * pitch_, g_.channels});
       for (std::int64_t p = 0; p < g_.groups * panels_; ++p) {
         const std::int64_t first = p % panels_ * width();
         transform_(WinogradTransform::gradient,
-                   {dy.data + kTile * j * dy.column + p / panels_ * outputs_ + first, dy.row, dy.column,
+                   {dy.data + tile_ * j * dy.column + p / panels_ * outputs_ + first, dy.row, dy.column,
                     gradients_ + (p * kPoints * tiles + tile) * width(), 6 * tiles * width(), tiles * width(),
                     std::min(width(), outputs_ - first)});
       }
@@ -100,19 +102,22 @@ class WinogradWeightGradient {
   void store_panel(std::int64_t panel) const {
     const std::int64_t first = panel % panels_ * width(), columns = std::min(width(), outputs_ - first);
     const std::int64_t step = inputs_ * width();
-    std::vector<float> taps(static_cast<std::size_t>(9 * width()));
+    std::vector<float> taps(static_cast<std::size_t>(kernel_ * kernel_ * width()));
     float* const to = dw_.as<float>() + (panel / panels_ * outputs_ + first) * dw_.strides[0];
     for (std::int64_t c = 0; c < inputs_; ++c) {
-      transform_(WinogradTransform::weight_gradient, {sums_ + panel * kPoints * step + c * width(), 6 * step,
-                                                      step, taps.data(), 3 * width(), width(), columns});
-      kernels_.copy(to + c * dw_.strides[1], dw_.strides[0], 1, taps.data(), 1, width(), columns, 9);
+      transform_(WinogradTransform::weight_gradient,
+                 {sums_ + panel * kPoints * step + c * width(), 6 * step, step, taps.data(),
+                  kernel_ * width(), width(), columns});
+      kernels_.copy(to + c * dw_.strides[1], dw_.strides[0], 1, taps.data(), 1, width(), columns,
+                    kernel_ * kernel_);
     }
   }
 
   const ConvGeometry& g_;
   const View& dw_;
   const ConvFamily<float>& kernels_;
-  const WinogradKernels& transform_;
+  const std::int64_t kernel_, tile_;
+  const WinogradFamily& transform_;
   const Extents tiles_;
   const Windows<float> x_, dy_;
   const std::int64_t inputs_, outputs_, pitch_, panels_;
@@ -123,9 +128,9 @@ class WinogradWeightGradient {
 }  // namespace
 
 bool winograd_weight_gradient(const ConvGeometry& g, const View& dy, const View& x, const View& dw) {
-  if (g.stride.height != 1 || g.stride.width != 1 || !is_three_by_three(taps_of(g, dw))) return false;
-  if (dw.dtype != DType::f32 || dw.strides[3] != 1 || dw.strides[2] != 3) return false;
-  if (!worthwhile(g.channels / g.groups, g.outputs / g.groups, g.y)) return false;
+  const std::int64_t kernel = g.stride.height == 1 && g.stride.width == 1 ? kernel_of(taps_of(g, dw)) : 0;
+  if (!kernel || dw.dtype != DType::f32 || dw.strides[3] != 1 || dw.strides[2] != kernel) return false;
+  if (!worthwhile(g.channels / g.groups, g.outputs / g.groups, g.y, tile_of(kernel))) return false;
   WinogradWeightGradient(g, dy, x, dw).run();
   return true;
 }

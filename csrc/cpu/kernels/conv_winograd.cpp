@@ -25,7 +25,11 @@ struct Image {  // B^T
   }
 };
 
-struct Weights {  // G
+// Rows of G are (1, p, p^2, …) for the points p, over 4, -6, -6, 24, 24, and (0, …, 0, 1).
+template <int kKernel>
+struct Weights;
+template <>
+struct Weights<3> {
   static constexpr int kIn = 3, kOut = 6;
   static THALWEG_RULE void apply(const V* g, V* t) {
     const V outer = (g[0] + g[2]) * (-1.0F / 6), middle = g[1] * (-1.0F / 6);
@@ -38,8 +42,27 @@ struct Weights {  // G
     t[5] = g[2];
   }
 };
+template <>
+struct Weights<5> {
+  static constexpr int kIn = 5, kOut = 6;
+  static THALWEG_RULE void apply(const V* g, V* t) {
+    const V outer = (g[0] + g[2] + g[4]) * (-1.0F / 6), middle = (g[1] + g[3]) * (-1.0F / 6);
+    const V wide = g[0] * (1.0F / 24) + g[2] * (1.0F / 6) + g[4] * (2.0F / 3);
+    const V half = g[1] * (1.0F / 12) + g[3] * (1.0F / 3);
+    t[0] = g[0] * 0.25F;
+    t[1] = outer + middle;
+    t[2] = outer - middle;
+    t[3] = wide + half;
+    t[4] = wide - half;
+    t[5] = g[4];
+  }
+};
 
-struct Results {  // A^T
+// Columns of A^T are (1, p, p^2, …) for the points p, and (0, …, 0, 1).
+template <int kKernel>
+struct Results;
+template <>
+struct Results<3> {
   static constexpr int kIn = 6, kOut = 4;
   static THALWEG_RULE void apply(const V* m, V* t) {
     const V p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];
@@ -49,8 +72,19 @@ struct Results {  // A^T
     t[3] = q + 8.0F * s + m[5];
   }
 };
+template <>
+struct Results<5> {
+  static constexpr int kIn = 6, kOut = 2;
+  static THALWEG_RULE void apply(const V* m, V* t) {
+    t[0] = m[0] + (m[1] + m[2]) + (m[3] + m[4]);
+    t[1] = (m[1] - m[2]) + 2.0F * (m[3] - m[4]) + m[5];
+  }
+};
 
-struct Gradient {  // A
+template <int kKernel>
+struct Gradient;  // A
+template <>
+struct Gradient<3> {
   static constexpr int kIn = 4, kOut = 6;
   static THALWEG_RULE void apply(const V* y, V* t) {
     const V even = y[0] + y[2], odd = y[1] + y[3];
@@ -63,14 +97,34 @@ struct Gradient {  // A
     t[5] = y[3];
   }
 };
+template <>
+struct Gradient<5> {
+  static constexpr int kIn = 2, kOut = 6;
+  static THALWEG_RULE void apply(const V* y, V* t) {
+    const V twice = 2.0F * y[1];
+    t[0] = y[0];
+    t[1] = y[0] + y[1];
+    t[2] = y[0] - y[1];
+    t[3] = y[0] + twice;
+    t[4] = y[0] - twice;
+    t[5] = y[1];
+  }
+};
 
+template <int kKernel>
 struct WeightGradient {  // G^T
-  static constexpr int kIn = 6, kOut = 3;
+  static constexpr int kIn = 6, kOut = kKernel;
   static THALWEG_RULE void apply(const V* m, V* t) {
-    const V near = (m[1] + m[2]) * (-1.0F / 6), far = m[3] + m[4];
+    const V near = (m[1] + m[2]) * (-1.0F / 6), near_odd = (m[2] - m[1]) * (1.0F / 6);
+    const V far = m[3] + m[4], far_odd = m[3] - m[4];
     t[0] = m[0] * 0.25F + near + far * (1.0F / 24);
-    t[1] = (m[2] - m[1]) * (1.0F / 6) + (m[3] - m[4]) * (1.0F / 12);
-    t[2] = near + far * (1.0F / 6) + m[5];
+    t[1] = near_odd + far_odd * (1.0F / 12);
+    t[2] = near + far * (1.0F / 6);
+    if constexpr (kKernel == 5) {
+      t[3] = near_odd + far_odd * (1.0F / 3);
+      t[4] = near + far * (2.0F / 3);
+    }
+    t[kKernel - 1] = t[kKernel - 1] + m[5];
   }
 };
 
@@ -98,11 +152,17 @@ void transform(const WinogradTile& t) {
   }
 }
 
+template <int kKernel>
+WinogradFamily family() {
+  return {{transform<Image>, transform<Weights<kKernel>>, transform<Results<kKernel>>,
+           transform<Gradient<kKernel>>, transform<WeightGradient<kKernel>>}};
+}
+
 }  // namespace
 
 void fill(WinogradKernels& kernels) {
-  kernels = {{transform<Image>, transform<Weights>, transform<Results>, transform<Gradient>,
-              transform<WeightGradient>}};
+  kernels.three = family<3>();
+  kernels.five = family<5>();
 }
 
 }  // namespace thalweg::THALWEG_ISA

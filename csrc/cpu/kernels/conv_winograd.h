@@ -1,5 +1,6 @@
-// The transforms of Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016, arXiv:1509.09308), at
-// the points 0, 1, -1, 2, -2: a tile of 4 x 4 results takes 36 products instead of 144.
+// The transforms of Winograd's minimal filtering F(m x m, r x r) with m + r - 1 = 6 (Lavin & Gray 2016,
+// arXiv:1509.09308), at the points 0, 1, -1, 2, -2 and infinity. A tile of m x m results of an r x r kernel
+// takes 36 products: instead of 144 for F(4x4, 3x3), of 100 for F(2x2, 5x5).
 //
 //   results = A^T [(G weights G^T) * (B^T image B)] A
 //   gradient of weights = G^T [(B^T image B) * (A gradient A^T)] G
@@ -21,12 +22,19 @@ struct WinogradTile {
   std::int64_t channels;
 };
 
-struct WinogradKernels {
+// Of one kernel size.
+struct WinogradFamily {
   void (*transforms[5])(const WinogradTile&) = {};  // by WinogradTransform
 
   void operator()(WinogradTransform which, const WinogradTile& tile) const {
     transforms[static_cast<int>(which)](tile);
   }
+};
+
+struct WinogradKernels {
+  WinogradFamily three, five;
+
+  const WinogradFamily& family(std::int64_t kernel) const { return kernel == 3 ? three : five; }
 };
 
 }  // namespace thalweg

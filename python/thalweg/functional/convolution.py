@@ -100,8 +100,8 @@ def conv2d(
         groups: output group g of O / groups channels sees input group g of C / groups channels.
         activation: "relu", "sigmoid", "tanh", "softplus", "gelu" (the last on arrays only).
         precision: "strict", "highest", "high" or "medium"; default `set_matmul_precision`'s. The
-            last two let float32 kernels of 3 x 3 at stride 1 take a quarter of the products, with
-            more rounding (docs/numerics.md).
+            last two let float32 kernels of 3 x 3 and 5 x 5 at stride 1 take a quarter to a third
+            of the products, with more rounding (docs/numerics.md).
 
     Returns:
         (N, O, H', W'), H' = floor((H + 2 p - d (kernel height - 1) - 1) / s) + 1.
