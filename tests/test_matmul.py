@@ -114,7 +114,10 @@ def test_products_are_exact_around_every_boundary(
 @pytest.mark.parametrize("layout_a", LAYOUTS)
 def test_layouts_do_not_change_a_bit(layout_a: str, layout_b: str, dtype: DType) -> None:
     rng = np.random.default_rng(1)
-    for m, n, k in [(70, 90, 50), (60, 720, 400), (5, 3, 17), (1, 1, 5000), (300, 3, 400)]:
+    for m, n, k in [
+        (70, 90, 50), (60, 720, 400), (5, 3, 17), (1, 1, 5000), (300, 3, 400), (1100, 1, 70),
+        (40, 1, 4500), (1, 1100, 800),
+    ]:  # fmt: skip
         a = rng.standard_normal((m, k)).astype(dtype)
         b = rng.standard_normal((k, n)).astype(dtype)
         assert_same_bits(
@@ -180,11 +183,40 @@ def test_a_result_depends_on_its_row_and_its_column_alone(isa: str, dtype: DType
         a = rng.standard_normal((m, k)).astype(dtype)
         b = rng.standard_normal((k, n)).astype(dtype)
         whole = _core.matmul(a, b)
-        for i, j in itertools.product([0, m // 2, m - 1], [0, n // 3, n - 1]):
-            assert_same_bits(whole[i, j], _core.matmul(a[i], b[:, j]))
+        for i, j in itertools.product([0, m // 2, m - 1], [0, n // 3, n - 2]):
+            assert_same_bits(whole[i, j : j + 2], _core.matmul(a[i], b[:, j : j + 2]))
         assert_same_bits(whole[1:4], _core.matmul(a[1:4], b))
         assert_same_bits(whole[:, 1:3], _core.matmul(a, b[:, 1:3]))
         assert_same_bits(whole.T.copy(), _core.matmul(b.T, a.T))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 15, 16, 17, 100, 3072])
+def test_a_column_is_summed_in_sixteen_lanes(isa: str, k: int, dtype: DType) -> None:
+    """Lane j is the chain over k = j (mod 16), as a product of two columns sums it."""
+    rng = np.random.default_rng(5)
+    a = rng.standard_normal((37, k)).astype(dtype)
+    x = rng.standard_normal(k).astype(dtype)
+    twice = np.stack([x, x], axis=1)
+    lanes = [_core.matmul(a[:, j::16], twice[j::16])[:, 0] for j in range(16)]
+    while len(lanes) > 1:
+        lanes = [_core.add(lanes[i], lanes[i + 1]) for i in range(0, len(lanes), 2)]
+    assert_same_bits(_core.matmul(a, x), lanes[0])
+    assert_same_bits(_core.matmul(a, x[:, None])[:, 0], lanes[0])
+    assert_same_bits(_core.matmul(a[0], x), lanes[0][0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_column_adds_its_blocks_in_order(isa: str, dtype: DType) -> None:
+    rng = np.random.default_rng(5)
+    a, x = rng.standard_normal((19, 9000)).astype(dtype), rng.standard_normal(9000).astype(dtype)
+    total = rng.standard_normal(19).astype(dtype)
+    out = total.copy()
+    for start in (0, 4096, 8192):
+        part = slice(start, start + 4096)
+        total = _core.add(total, _core.matmul(a[:, part], x[part]))
+    _core.matmul(a, x, out=out, accumulate=True)
+    assert_same_bits(out, total)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -204,7 +236,7 @@ def test_blocks_of_k_are_added_in_order(dtype: DType) -> None:
 
 PROMISED = [
     (3, 5, 7), (64, 64, 64), (100, 10, 784), (130, 700, 400), (1, 300, 500), (300, 1, 500),
-    (1, 1, 20000), (4, 3, 9000), (500, 4, 500), (40, 40, 3000),
+    (1, 1, 20000), (4, 3, 9000), (500, 4, 500), (40, 40, 3000), (700, 1, 9000), (1, 2100, 900),
 ]  # fmt: skip
 
 
@@ -267,6 +299,9 @@ def test_error_is_within_the_componentwise_bound(isa: str, k: int, dtype: DType)
     )
     unit = np.finfo(dtype).eps / 2
     assert np.all(np.abs(_core.matmul(a, b) - exact) <= roundings * unit * magnitude)
+    lanes = (2 if isa == "baseline" else 1) * -(-min(k, 4096) // 16) + 4 + -(-k // 4096)
+    error = np.abs(_core.matmul(a, b[:, 0]) - exact[:, 0])
+    assert np.all(error <= min(lanes, roundings + 16) * unit * magnitude[:, 0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

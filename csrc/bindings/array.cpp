@@ -221,6 +221,16 @@ std::optional<double> scalar(py::handle object) {
   return value;
 }
 
+// py::array(type, extents) without its strides, which NumPy works out faster.
+py::object new_array(py::dtype type, const std::vector<py::ssize_t>& extents) {
+  const auto& api = py::detail::npy_api::get();
+  PyObject* array =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, type.release().ptr(), static_cast<int>(extents.size()),
+                                extents.data(), nullptr, nullptr, 0, nullptr);
+  if (!array) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(array);
+}
+
 Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {
   if (device == Device::cuda) return empty_on_cuda(dtype, shape, rank);
   const py::dtype type = dtype == DType::f64   ? py::dtype::of<double>()
@@ -230,7 +240,7 @@ Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {
                          : dtype == DType::u8  ? py::dtype::of<std::uint8_t>()
                                                : py::dtype::of<bool>();
   const std::vector<py::ssize_t> extents(shape, shape + rank);
-  if (!is_recording()) return from_numpy(py::array(type, extents), {"thalweg", "result"});
+  if (!is_recording()) return from_numpy(new_array(type, extents), {"thalweg", "result"});
   const Array result = from_numpy(make_array(type, extents), {"thalweg", "result"});
   note_result(result);
   return result;

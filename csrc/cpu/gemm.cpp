@@ -10,6 +10,7 @@
 #include "cpu/gemm_product.h"
 #include "cpu/gemm_stack.h"
 #include "cpu/gemm_workspace.h"
+#include "cpu/gemv.h"
 #include "cpu/isa.h"
 
 namespace thalweg {
@@ -89,11 +90,7 @@ class Gemm {
     const std::int64_t size = p.m * p.n, depth = blocking_.depth;
     const double flops = 2.0 * static_cast<double>(std::max<std::int64_t>(size, 8) * depth);
     const auto worthwhile = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
-    const std::int64_t lanes = blocking_.inner ? kernels_.vector : 1;  // each one does a block
-    parallel_for(count, round_up(worthwhile, lanes), [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t k = (first + begin) * depth, length = std::min(p.k - k, (end - begin) * depth);
-      if (blocking_.inner)
-        return kernels_.inner_blocks(p.a.at(0, k), p.b.at(k, 0), length, depth, end - begin, sums + begin);
+    parallel_for(count, worthwhile, [&](std::int64_t begin, std::int64_t end) {
       const GemmWorkspace::Slot slot(*workspace_);
       const Scratch<T> scratch = scratch_of(slot);
       for (std::int64_t i = begin; i < end; ++i)
@@ -271,8 +268,7 @@ namespace {
 
 // C' = B' A'. Few columns would leave most lanes of a vector idle: as rows they take a row or a strip.
 bool better_transposed(const GemmProblem& p) {
-  if (p.m <= p.n) return false;
-  return p.n == 1 || (p.n <= kNarrow && (p.a.col == 1 || p.a.row == 1) && !p.bias);
+  return p.m > p.n && p.n <= kNarrow && (p.a.col == 1 || p.a.row == 1) && !p.bias;
 }
 
 GemmProblem transposed(const GemmProblem& p) {
@@ -280,7 +276,6 @@ GemmProblem transposed(const GemmProblem& p) {
   std::swap(row.m, row.n);
   std::swap(row.a, row.b);
   for (GemmProblem::Operand* operand : {&row.a, &row.b, &row.c}) std::swap(operand->row, operand->col);
-  row.bias_stride = 0;  // of the only column
   return row;
 }
 
@@ -288,8 +283,9 @@ GemmProblem transposed(const GemmProblem& p) {
 
 void gemm(const GemmProblem& problem) {
   if (problem.m == 0 || problem.n == 0 || problem.batches() == 0) return;
-  const GemmProblem p = better_transposed(problem) ? transposed(problem) : problem;
-  with_float_type(p.dtype, [&]<class T>(T) {
+  with_float_type(problem.dtype, [&]<class T>(T) {
+    if (multiply_vector<T>(problem)) return;
+    const GemmProblem p = better_transposed(problem) ? transposed(problem) : problem;
     if (!multiply_stack<T>(p)) Gemm<T>(p).run();
   });
 }

@@ -13,7 +13,8 @@ namespace thalweg {
 // Strides are in elements, may be negative, and 0 in A and B. C overlaps neither A, B, bias nor
 // itself. K falls into ceil(K / kDepth) blocks of equal size; the sum of a block is one chain of
 // multiply-adds from zero, and the sums are added to C in order. So the bits of a product depend on K
-// alone (and on whether the instruction set has FMA), never on M, N, strides, batch or threads.
+// alone (and on whether the instruction set has FMA), never on M, N, strides, batch or threads. Only a
+// product of one column, N = 1, is summed in another order (cpu/gemv.h).
 struct GemmProblem {
   struct Operand {
     void* data = nullptr;

@@ -37,10 +37,9 @@ Blocking choose_blocking(const GemmProblem& p, const GemmFamily<T>& kernels) {
   }
   blocking.pack_b = blocking.pack_b && !blocking.strip;
   blocking.scatter_c = p.c.col != 1;
-  blocking.inner = p.m == 1 && p.n == 1 && p.a.col == 1 && p.b.row == 1;
   // The bits are the same: a single thread had better keep its sums in C.
-  blocking.split = (blocking.inner || num_threads() > 1) && blocking.depths > 1 && p.batches() == 1 &&
-                   p.m <= blocking.rows && p.n <= std::min(kSplitPanels * width, blocking.columns);
+  blocking.split = num_threads() > 1 && blocking.depths > 1 && p.batches() == 1 && p.m <= blocking.rows &&
+                   p.n <= std::min(kSplitPanels * width, blocking.columns);
   return blocking;
 }
 

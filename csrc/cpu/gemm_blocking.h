@@ -25,7 +25,6 @@ struct Blocking {
   bool pack_a, pack_b, scatter_c;  // which operands cannot be used where they lie
   bool apart;                      // each thread packs its own columns of B
   bool strip;                      // few rows on a B that is contiguous along K
-  bool inner;                      // one element, both operands contiguous
   bool split;                      // tasks are blocks of K, for there are few of anything else
 };
 

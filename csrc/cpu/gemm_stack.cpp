@@ -89,8 +89,7 @@ bool multiply_stack(const GemmProblem& p) {
   if (p.c.col != 1 || (p.bias && p.bias_stride != 1)) return false;
   const GemmFamily<T>& kernels = thalweg::kernels().gemm.family<T>();
   const Blocking blocking = choose_blocking(p, kernels);
-  if (blocking.pack_a || blocking.split || blocking.inner || blocking.depths > 1 || blocking.columns < p.n)
-    return false;
+  if (blocking.pack_a || blocking.split || blocking.depths > 1 || blocking.columns < p.n) return false;
   const TileList<T> tiles(p, blocking, kernels);
   if (!tiles.complete()) return false;
   thread_local GemmWorkspace workspace;

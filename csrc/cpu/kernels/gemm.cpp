@@ -7,6 +7,7 @@
 #include "cpu/kernels/gemm_strip.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/gemm_vector_product.h"
 #include "cpu/kernels/table.h"
 #include "rules/elementwise.h"
 
@@ -89,7 +90,8 @@ void fill_family(GemmFamily<T>& family) {
   family.widest = kWidest<T>.data();
   family.strips = kStrips<T>.data();
   family.strip_rows = kStripRows;
-  family.inner_blocks = inner_blocks<T>;
+  family.inner_rows = inner_rows<T>;
+  family.row_chain = row_chain<T>;
   family.pack_a = pack<T, kTileRows>;
   family.pack_b = pack<T, kTileVectors * kWidth<T>>;
   family.finish = finish<T>;

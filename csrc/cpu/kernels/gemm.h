@@ -1,6 +1,7 @@
 // Matrix products on register tiles. Shapes: A (M, K), B (K, N), C (M, N).
 //
-// Every element of a tile is one chain of multiply-adds over k in order, starting from zero, so its
+// A product of one column (N = 1) is a matter of its own, see InnerRows. Else
+// every element of a tile is one chain of multiply-adds over k in order, starting from zero, so its
 // bits depend neither on the tile's size nor on how the operands lie in memory: packed and direct
 // paths, AVX2 and AVX-512 agree exactly. The baseline has no FMA and rounds each product.
 //
@@ -29,6 +30,20 @@ struct GemmTile {
   bool accumulate;
 };
 
+// A matrix times a column. Lane j of 16 is the chain over k = j (mod 16) in order; the lanes of a row
+// are merged pairwise, neighbours first. One chain alone would ask for a transposition of A.
+inline constexpr int kInnerLanes = 16;
+
+// sums[i] = sum_k a[i * a_row + k * a_col] x[i * x_row + k], by lanes.
+template <class T>
+struct InnerRows {
+  const T* a;
+  std::int64_t a_row, a_col;
+  const T* x;
+  std::int64_t x_row;
+  std::int64_t k, rows;
+};
+
 template <class T>
 struct GemmFamily {
   using TileFunction = void (*)(const GemmTile<T>&);
@@ -49,10 +64,11 @@ struct GemmFamily {
   const TileFunction* strips = nullptr;
   int strip_rows = 0;
 
-  // sums[i] = the inner product of x and y over block i, for `count` blocks of `depth` elements; the
-  // last one ends at `length`.
-  void (*inner_blocks)(const T* x, const T* y, std::int64_t length, std::int64_t depth, std::int64_t count,
-                       T* sums) = nullptr;
+  void (*inner_rows)(const InnerRows<T>& rows, T* sums) = nullptr;
+
+  // sums[j] = the chain over k in order of x[k * x_step] b[k * b_row + j], j < columns.
+  void (*row_chain)(const T* b, std::int64_t b_row, const T* x, std::int64_t x_step, std::int64_t k,
+                    std::int64_t columns, T* sums) = nullptr;
 
   // Copies src[i * row + k * col], i < rows, k < depth, into panels of tile_rows (A) or tile_columns
   // (B) rows, each one stored k by k. What lies beyond `rows` in the last panel is undefined.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from .. import _core
 from ..backend import ArrayLike
-from ..variable import array_of, data_of, needs_grad, record, refuse_to_record
+from ..variable import Variable, array_of, data_of, needs_grad, record, refuse_to_record
 from .activation import relu_backward, sigmoid_backward, softplus_backward, tanh_backward
 from .elementwise import add
 from .shape import permute, reshape, sum_to, transpose
@@ -56,6 +56,17 @@ def matmul(
     >>> matmul(np.float32([[1, 2]]), np.float32([[3], [4]]))
     array([[11.]], dtype=float32)
     """
+    if not (isinstance(a, Variable) or isinstance(b, Variable) or isinstance(bias, Variable)):
+        product: Any = _core.matmul(
+            a,
+            b,
+            out=out,
+            accumulate=accumulate,
+            bias=bias,
+            activation=activation,
+            precision=precision,
+        )
+        return product  # type: ignore[no-any-return]
     if out is not None:
         refuse_to_record("matmul(out=)", "leave out away, or use no_grad()", a, b, bias)
     if activation not in ACTIVATION_BACKWARD:
