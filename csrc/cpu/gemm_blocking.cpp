@@ -1,5 +1,7 @@
 #include "cpu/gemm_blocking.h"
 
+#include <algorithm>
+
 #include "base/parallel.h"
 
 namespace thalweg {
@@ -22,7 +24,10 @@ Blocking choose_blocking(const GemmProblem& p, const GemmFamily<T>& kernels) {
   const auto item = static_cast<std::int64_t>(sizeof(T));
   const std::int64_t height = kernels.tile_rows, width = kernels.tile_columns;
   const std::int64_t most = std::max(height, kRowBytes / item / kDepth<T>);
-  blocking.rows = round_up(ceil_div(p.m, ceil_div(p.m, most)), height);
+  std::int64_t row_blocks = ceil_div(p.m, most);
+  if (row_blocks > 1)  // as many for each thread
+    row_blocks = std::min(round_up(row_blocks, num_threads()), 2 * row_blocks);
+  blocking.rows = round_up(ceil_div(p.m, row_blocks), height);
   blocking.columns = std::min(round_up(p.n, width), kColumns);
   // Measured on Zen 4, 64 … 2048: reading in place wins unless rows of A fall into the same sets of
   // L1 again and again, or B is too large to stay in L2 and is read often.

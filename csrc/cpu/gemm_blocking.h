@@ -1,7 +1,6 @@
 // How a matrix product is cut into blocks: by shape, strides and the kernels' tiles.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "cpu/gemm.h"
@@ -32,21 +31,19 @@ template <class T>
 Blocking choose_blocking(const GemmProblem& p, const GemmFamily<T>& kernels);
 
 // Rows in tiles of nearly equal height: a last tile of one or two rows would wait for its few chains.
-// Packed rows lie in panels of the full height.
 class RowCut {
  public:
-  RowCut(std::int64_t rows, std::int64_t height, bool packed) : rows_(rows), height_(height) {
-    if (packed) return;
-    const std::int64_t tiles = ceil_div(rows, height);
+  RowCut(std::int64_t rows, std::int64_t most) {
+    const std::int64_t tiles = ceil_div(rows, most);
     height_ = rows / tiles;
     higher_ = rows % tiles * (height_ + 1);
   }
 
   // Of the tile that begins at row i.
-  int height(std::int64_t i) const { return static_cast<int>(std::min(height_ + (i < higher_), rows_ - i)); }
+  int height(std::int64_t i) const { return static_cast<int>(height_ + (i < higher_)); }
 
  private:
-  std::int64_t rows_, height_, higher_ = 0;  // rows in tiles of one row more
+  std::int64_t height_, higher_;  // rows in tiles of one row more
 };
 
 }  // namespace thalweg

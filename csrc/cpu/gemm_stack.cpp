@@ -21,7 +21,7 @@ class TileList {
   TileList(const GemmProblem& p, const Blocking& blocking, const GemmFamily<T>& kernels)
       : packed_(blocking.pack_b) {
     const std::int64_t panel = kernels.tile_columns;
-    const RowCut cut(p.m, kernels.tile_rows, false);
+    const RowCut cut(p.m, kernels.tile_rows);
     const std::int64_t width = packed_ || blocking.strip ? panel : kernels.widest[cut.height(0) - 1];
     tile_ = {nullptr, p.a.row, p.a.col, nullptr,     packed_ ? panel : p.b.row, p.b.col, nullptr,
              p.c.row, p.k,     0,       p.accumulate};

@@ -29,6 +29,11 @@ void pack_transposed(T* panel, const T* src, std::int64_t row, std::int64_t coun
           some.store(to, columns[i]);
       }
     }
+    if (kWidth<T> == 16 && k + 8 <= depth) {
+      load_transposed<T, 1>(from.at, k, columns);
+      for (int i = 0; i < 8; ++i, to += kPanel) some.store(to, columns[i]);
+      k += 8;
+    }
     if (k == depth) continue;
     load_transposed(from.at, k, static_cast<int>(depth - k), columns);
     for (int i = 0; i < depth - k; ++i, to += kPanel) some.store(to, columns[i]);

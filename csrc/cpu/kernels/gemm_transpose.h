@@ -63,13 +63,13 @@ THALWEG_RULE void transpose_quads(const Vector<T>* rows, Vector<T>* columns) {
 }
 
 // Lane l of columns[i] is element k + i of row l, i < kWidth. Halves of a vector come from two rows,
-// which saves a stage of shuffles.
-template <class T>
+// which saves a stage of shuffles; where that is how it is done, kHalves 1 stops at half the columns.
+template <class T, int kHalves = 2>
 THALWEG_RULE void load_transposed(const T* const* at, std::int64_t k, Vector<T>* columns) {
   if constexpr (kWidth<T> == 16) {
     constexpr auto lanes = std::make_integer_sequence<int, 16>{};
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < kHalves; ++half) {
       const std::int64_t from = k + 8 * half;
       Vector<T> even[4], odd[4];  // quads of rows r, r + 4, r + 8, r + 12
 #pragma GCC unroll 4
