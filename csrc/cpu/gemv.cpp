@@ -39,7 +39,8 @@ class VectorProduct {
         multiply(product_at<T>(problem_, i, static_cast<const T*>(problem_.bias)),
                  reinterpret_cast<T*>(slot.data()));
     };
-    if (batches < num_threads() && bytes > kTaskBytes) return some(0, batches);
+    shared_ = batches < num_threads() && bytes > kTaskBytes;
+    if (shared_) return some(0, batches);
     parallel_for(batches, std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(1, bytes)), some);
   }
 
@@ -84,7 +85,8 @@ class VectorProduct {
   // memory.
   std::int64_t piece(std::int64_t depth) const {
     const bool run = !column_ || (problem_.a.row == 1 && problem_.a.col != 1);
-    const std::int64_t enough = run ? length_ / 4 : kTaskBytes / (depth * item());
+    const std::int64_t enough =
+        run ? ceil_div(length_, shared_ ? 2 * num_threads() : 1) : kTaskBytes / (depth * item());
     return std::clamp<std::int64_t>(round_up(enough, 64 / item()), 64 / item(), kRun<T>);
   }
 
@@ -137,6 +139,7 @@ class VectorProduct {
   const bool column_;
   const std::int64_t length_;  // of the result
   const std::int64_t depth_, depths_;
+  bool shared_ = false;  // the threads share one product, not a stack of them
 };
 
 }  // namespace
