@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -23,7 +24,9 @@ namespace thalweg {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr int kSpins = 4000;  // about 40 µs of `pause`: longer than the gap between two kernels of a step
+// Longer than the gap between two kernels of a step. A time and not a count: `pause` takes 10 ns on
+// some processors and 50 on others.
+constexpr std::chrono::microseconds kSpin{50};
 
 thread_local bool inside_parallel = false;
 
@@ -60,6 +63,21 @@ int local_ranks() {
   return 1;
 }
 
+// Waits for done() without the scheduler, for kSpin at most; false if it does not hold by then.
+template <class Done>
+bool spin_until(const Done& done) {
+  constexpr int kPauses = 32;  // between two looks at the clock
+  std::chrono::steady_clock::time_point end{};
+  for (int i = 1; !done(); ++i) {
+    _mm_pause();
+    if (i % kPauses != 0) continue;
+    const auto now = std::chrono::steady_clock::now();
+    if (i == kPauses) end = now + kSpin;
+    if (now > end) return false;
+  }
+  return true;
+}
+
 class Pool {
  public:
   void run(std::int64_t n, std::int64_t grain, detail::RangeFunction function, const void* context) {
@@ -84,8 +102,9 @@ class Pool {
     // Every range is taken now. A worker that has no core yet finds the job closed and is not waited
     // for: on a busy machine it would cost a time slice of the scheduler, milliseconds.
     helpers_.fetch_and(~kOpen, std::memory_order_relaxed);
-    for (int spin = 0; helpers_.load(std::memory_order_acquire) != 0; ++spin)
-      spin < kSpins ? _mm_pause() : std::this_thread::yield();
+    const auto all_left = [this] { return helpers_.load(std::memory_order_acquire) == 0; };
+    if (!spin_until(all_left))
+      while (!all_left()) std::this_thread::yield();
     if (error_) std::rethrow_exception(error_);
   }
 
@@ -130,9 +149,8 @@ class Pool {
   void worker(std::uint32_t seen, int own) {
     inside_parallel = true;
     for (;;) {
-      int spin = 0;
-      while (generation_.load(std::memory_order_acquire) == seen)
-        ++spin < kSpins ? _mm_pause() : generation_.wait(seen, std::memory_order_acquire);
+      const auto new_job = [&] { return generation_.load(std::memory_order_acquire) != seen; };
+      while (!spin_until(new_job)) generation_.wait(seen, std::memory_order_acquire);
       seen = generation_.load(std::memory_order_acquire);
       if (stopping_.load(std::memory_order_relaxed)) return;
       if (!join()) continue;
