@@ -68,6 +68,7 @@ bool correlate_pixelwise(const Correlation<T>& c) {
     p.m *= c.images;
     p.batch[0] = 1;
   }
+  if (p.n == 1) return false;  // a single column would be summed in another order
   gemm(p);
   if (transposed && (c.bias || c.activation != Activation::identity)) finish_planes(c);
   return true;
