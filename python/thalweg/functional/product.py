@@ -57,7 +57,7 @@ def matmul(
     array([[11.]], dtype=float32)
     """
     if not (isinstance(a, Variable) or isinstance(b, Variable) or isinstance(bias, Variable)):
-        product: Any = _core.matmul(
+        result: Any = _core.matmul(
             a,
             b,
             out=out,
@@ -66,7 +66,8 @@ def matmul(
             activation=activation,
             precision=precision,
         )
-        return product  # type: ignore[no-any-return]
+        product: T = result
+        return product
     if out is not None:
         refuse_to_record("matmul(out=)", "leave out away, or use no_grad()", a, b, bias)
     if activation not in ACTIVATION_BACKWARD:
