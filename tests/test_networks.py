@@ -118,6 +118,28 @@ def test_captured_inception_and_residual_steps_equal_define_by_run() -> None:
         assert run(build, True) == run(build, False)
 
 
+@pytest.mark.parametrize("build", [networks.small_inception, networks.residual_net])
+def test_channels_last_runs_through_and_agrees_with_planes(build: Any) -> None:
+    def run(last: bool) -> tuple[list[np.ndarray], list[bool]]:
+        tw.manual_seed(0)
+        model = build().double()
+        x = np.random.default_rng(0).standard_normal((4, 3, 32, 32))
+        if last:
+            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        layouts, y = [], tw.Tensor(x)
+        for layer in model:
+            y = layer(y)
+            layouts.append(y.data.ndim == 4 and y.data.strides[1] == y.data.itemsize)
+        tw.cross_entropy(y, np.arange(4)).backward()
+        return [y.data, *[p.grad.data for p in model.parameters()]], layouts
+
+    (expected, planes), (got, last) = run(False), run(True)
+    for a, b in zip(expected, got, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-12)
+    images = [layer for layer in last if layer]
+    assert not any(planes[:-3]) and len(images) >= len(last) - 3
+
+
 def train(model: nn.Module, splits: Any, samples: int, epochs: int, lr: float) -> float:
     """Test accuracy after Adam on the first `samples` in batches of 64; the rate falls to 0."""
     optimizer = tw.optim.Adam(model.parameters(), lr=lr)

@@ -6,16 +6,20 @@
 
 namespace thalweg::bindings {
 
-// A new (N, C, H, W) array of x's samples and channels, laid out in memory like `like`.
-inline Array empty_pixels(const View& x, DType dtype, std::int64_t h, std::int64_t w, const View& like) {
-  const std::int64_t n = x.shape[0], c = x.shape[1];
-  if (!cpu::channels_last(like)) return empty(x.device, dtype, {n, c, h, w});
-  Array result = empty(x.device, dtype, {n, h, w, c});
+// A new (N, C, H, W) array of x's samples and channels whose channels are neighbours in memory.
+inline Array empty_channels_last(const View& x, DType dtype, std::int64_t h, std::int64_t w) {
+  Array result = empty(x.device, dtype, {x.shape[0], h, w, x.shape[1]});
   result.owner = result.owner.attr("transpose")(0, 3, 1, 2);
   const View rows = result.view;
   for (const auto& [to, from] : {std::pair{1, 3}, {2, 1}, {3, 2}})
     result.view.shape[to] = rows.shape[from], result.view.strides[to] = rows.strides[from];
   return result;
+}
+
+// The same, laid out in memory like `like`.
+inline Array empty_pixels(const View& x, DType dtype, std::int64_t h, std::int64_t w, const View& like) {
+  if (cpu::channels_last(like)) return empty_channels_last(x, dtype, h, w);
+  return empty(x.device, dtype, {x.shape[0], x.shape[1], h, w});
 }
 
 // 3 or (3, 2): rows, then columns.

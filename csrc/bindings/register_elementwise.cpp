@@ -1,3 +1,4 @@
+#include "bindings/pixels.h"
 #include "bindings/register.h"
 #include "ops/elementwise.h"
 #include "rules/elementwise.h"
@@ -17,9 +18,18 @@ Operand operand(py::handle object, Array& array, Argument argument) {
   return result;
 }
 
-Array result_or_out(py::handle out, const char* op, const View& like) {
+// A new array shaped like `like`: channels-last if all `inputs` of that shape are, else C-contiguous.
+Array result_or_out(py::handle out, const char* op, const View& like,
+                    std::initializer_list<const View*> inputs) {
   Array result = optional_output(out, {op, "out"});
-  return result ? result : empty_like(like);
+  if (result) return result;
+  bool last = false;
+  for (const View* v : inputs) {
+    if (!same_shape(*v, like)) continue;
+    last = v->rank == 4 && cpu::channels_last(*v);
+    if (!last) break;
+  }
+  return last ? empty_channels_last(like, like.dtype, like.shape[2], like.shape[3]) : empty_like(like);
 }
 
 template <template <class> class Rule>
@@ -28,7 +38,9 @@ void register_unary(py::module_& m, int rule) {
   const auto call = [rule](py::handle x, double parameter, py::handle out) {
     const Array in = input(x, {name, "x"});
     check_float(name, "x", in.view);
-    const Array result = result_or_out(out, name, in.view);
+    constexpr bool kCopy = std::is_same_v<Rule<float>, Copy<float>>;  // promises C order
+    const Array result =
+        kCopy ? result_or_out(out, name, in.view, {}) : result_or_out(out, name, in.view, {&in.view});
     without_gil([&] { ops::unary(rule, parameter, in.view, result.view); });
     return result.owner;
   };
@@ -50,7 +62,7 @@ void register_binary(py::module_& m, int rule) {
       [rule](py::handle a, py::handle b, py::handle out) {
         Array a_array, b_array;
         const Operand x = operand(a, a_array, {name, "a"}), y = operand(b, b_array, {name, "b"});
-        const Array result = result_or_out(out, name, ops::binary_result(rule, x, y));
+        const Array result = result_or_out(out, name, ops::binary_result(rule, x, y), {&x.view, &y.view});
         without_gil([&] { ops::binary(rule, x, y, result.view); });
         return result.owner;
       },
@@ -64,7 +76,7 @@ void register_gradient(py::module_& m, int rule) {
   const auto call = [rule](py::handle dy, py::handle saved, double parameter, py::handle out) {
     const Array dy_array = input(dy, {name, "dy"}), saved_array = input(saved, {name, saved_name});
     check_float(name, "dy", dy_array.view);
-    const Array result = result_or_out(out, name, dy_array.view);
+    const Array result = result_or_out(out, name, dy_array.view, {&saved_array.view});
     without_gil([&] { ops::gradient(rule, parameter, dy_array.view, saved_array.view, result.view); });
     return result.owner;
   };

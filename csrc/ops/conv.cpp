@@ -103,7 +103,10 @@ ConvGeometry weight_geometry(const View& dy, const View& x, Extents kernel, cons
   return g;
 }
 
-bool channels_last(const View& v) { return v.strides[1] == 1 && !v.contiguous(); }
+// One channel can be either: its stride says which is meant.
+bool channels_last(const View& v) {
+  return v.strides[1] == 1 && (v.shape[1] == 1 ? v.shape[2] * v.shape[3] > 1 : !v.contiguous());
+}
 
 // --- launches --------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 An `ArrayLike` is anything that exports memory: the buffer protocol, `__dlpack__` or
 `__cuda_array_interface__` (NumPy, CuPy, PyTorch, JAX). Nothing is converted silently; float32 and
 float64 are computed in their own precision, and the operands of one call share one dtype.
-Results are new C-contiguous NumPy arrays (CuPy for device input) unless `out` is given.
+Results are new C-contiguous NumPy arrays (CuPy for device input) unless `out` is given; where
+(N, C, H, W) inputs have their channels side by side in memory, elementwise results, convolutions
+and poolings do too.
 
 Errors: ValueError for values, shapes, overlap and read-only outputs, TypeError for dtypes and
 foreign objects, RuntimeError for devices.
