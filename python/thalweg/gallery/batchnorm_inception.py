@@ -58,6 +58,11 @@ def run(
     """Train one of the nets; a point before the first step and after every EVERY steps."""
     manual_seed(seed)
     model = small_inception(batch_norm=batch_norm)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):  # without it the net without BatchNorm does not start
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     optimizer = optim.SGD(model.parameters(), lr=LR * times, momentum=0.9)
     schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / steps))
     loss_of = nn.CrossEntropyLoss()
