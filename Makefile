@@ -79,10 +79,10 @@ cuda-emulated: $(VENV)/installed-cuda
 	$(BIN)/cmake --build build/emulated --target _cuda_emulated
 	$(BIN)/cmake --build build/emulated-asan --target _cuda_emulated
 	THALWEG_CUDA_EMULATED=$$(ls build/emulated/_cuda_emulated.*.so) THALWEG_EMULATE_ORDER=reverse \
-	  $(BIN)/python -m pytest -q -m gpu -n auto $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -q -m "gpu and not slow" -n auto $(PYTEST_ARGS)
 	THALWEG_CUDA_EMULATED=$$(ls build/emulated-asan/_cuda_emulated.*.so) ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest -q -m gpu -n auto $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -q -m "gpu and not slow" -n auto $(PYTEST_ARGS)
 
 # GCC's libraries come first in the process, since Python is not built with them. Python itself leaks.
 # PyTorch and mpirun bring libraries of their own; sweeps on guarded memory would see ASan's instead.

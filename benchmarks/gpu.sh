@@ -35,12 +35,12 @@ sanitize() {
   command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return; }
   for tool in memcheck racecheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      $PYTHON -m pytest -q -m gpu -p no:cacheprovider tests/test_cuda_table.py \
+      $PYTHON -m pytest -q -m "gpu and not slow" -p no:cacheprovider tests/test_cuda_table.py \
       -k "(sum or strict or batch_norm) and float32" || echo "$tool: exit status $?"
   done
 }
 
-run_tests() { $PYTHON -m pytest -q -m gpu -p no:cacheprovider --durations=10 tests; }
+run_tests() { $PYTHON -m pytest -q -m "gpu and not slow" -p no:cacheprovider --durations=10 tests; }
 run_benchmarks() { $PYTHON benchmarks/run.py gpu --vs torch --json "$OUT/gpu.json"; }
 export -f build sanitize run_tests run_benchmarks
 export OUT PYTHON SITE
