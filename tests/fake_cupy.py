@@ -39,6 +39,9 @@ class ndarray:
     def reshape(self, *shape: Any) -> ndarray:
         return ndarray(self.host.reshape(*shape))
 
+    def view(self, dtype: Any) -> ndarray:
+        return ndarray(self.host.view(dtype))
+
     def fill(self, value: float) -> None:
         self.host.fill(value)
 
@@ -66,6 +69,7 @@ def module() -> types.ModuleType:
         asarray=asarray,
         ascontiguousarray=lambda x: ndarray(np.ascontiguousarray(x.host)),
         empty=lambda shape, dtype: ndarray(np.empty(shape, dtype)),
+        zeros=lambda shape, dtype: ndarray(np.zeros(shape, dtype)),
         cuda=types.SimpleNamespace(ExternalStream=ExternalStream),
     )
     return cupy

@@ -4,7 +4,7 @@
 // A thread block computes a square tile of C. Panels of A and B pass through shared memory, k-major and
 // two deep: the next ones are copied while the present ones are multiplied. K falls into blocks, each a
 // chain of multiply-adds from zero, whose sums are added in order: the bits of the CPU's FMA
-// instruction sets, where the blocks are theirs.
+// instruction sets, where the blocks are theirs and C has more than one column.
 #pragma once
 
 #include <cstdint>
