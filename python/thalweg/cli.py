@@ -240,7 +240,7 @@ def _gallery_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", type=_figure, metavar="NAME", help="batchnorm-mnist or batchnorm-inception")
     add("--data", metavar="FOLDER", help="where the data set's files are (in THALWEG_DATA)")
-    add("--steps", type=_integer(1), help="of each run (50000 on MNIST, 2000 on CIFAR-10)")
+    add("--steps", type=_integer(1), help="of each run (50000 on MNIST, 1000 on CIFAR-10)")
     add("--seed", type=_integer(0), help="of weights and order (0)")
     add("--output", type=Path, metavar="FOLDER", help="where to write (gallery/NAME)")
 

@@ -29,7 +29,7 @@ from ..tensor import Tensor
 if TYPE_CHECKING:
     from os import PathLike
 
-BATCH, STEPS, EVERY = 32, 2000, 100
+BATCH, STEPS, EVERY = 32, 1000, 100
 LR = 0.01
 RUNS: dict[str, tuple[bool, float]] = {  # BatchNorm, times LR
     "without": (False, 1),
