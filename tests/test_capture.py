@@ -404,6 +404,23 @@ def test_threads_isa_and_new_memory_record_again() -> None:
     agree(5)
 
 
+def test_parameters_that_are_frozen_record_again() -> None:
+    nets = [net(), net()]
+    steps = []
+    for model in nets:
+        opt = tw.optim.Adam(model.parameters())
+        steps.append(training_step(model, opt, cross_entropy))
+    call = tw.capture(steps[0])
+    for frozen in (False, True, False):
+        for model in nets:
+            model[0].weight.requires_grad_(not frozen)
+        before = nets[0][0].weight.data.copy()
+        for x, y in classes(4):
+            assert call(x, y).item() == steps[1](x, y).item()
+        assert np.array_equal(before, nets[0][0].weight.data) == frozen
+    assert call.replays == 2 + 2 + 4
+
+
 def test_warning_once_and_then_define_by_run() -> None:
     model = net()
     opt = tw.optim.SGD(model.parameters(), lr=0.1)

@@ -66,6 +66,30 @@ def test_arguments_of_any_address_and_alignment_are_read() -> None:
         assert p.data.tobytes() == q.data.tobytes()
 
 
+LAYOUTS: dict[str, Any] = {
+    "columns first": np.asfortranarray,
+    "backwards": lambda a: a[::-1].copy()[::-1],
+    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "part": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]],
+    "one for all": lambda a: np.broadcast_to(a[:1].copy(), a.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_arguments_of_any_layout_are_read(layout: Any) -> None:
+    call, _ = captured(layers=1)
+    _, model = captured(layers=1)
+    opt = tw.optim.Adam(model.parameters())
+    for x, y in zip([*X, *X], [*LABELS, *LABELS], strict=True):
+        (loss,) = call(layout(x), layout(y))
+        opt.zero_grad()
+        expected = tw.functional.cross_entropy(model(layout(x)), layout(y))
+        expected.backward()
+        opt.step()
+        assert loss.item() == expected.item()
+    assert call.replays == 6
+
+
 def test_an_argument_that_is_returned_is_the_one_of_the_call() -> None:
     call, _ = captured(same=lambda x: tw.Tensor(x).reshape(-1))
     for x, y in zip(X, LABELS, strict=True):

@@ -106,6 +106,32 @@ def test_an_object_that_is_replaced_is_recorded_anew() -> None:
     agree(captured, plain)
 
 
+@pytest.mark.parametrize("fills", [False, True])
+def test_an_optimizer_in_a_dictionary_is_replaced(fills: bool) -> None:
+    ends = []
+    for run in (tw.capture, lambda step: step):
+        weight = nn.Parameter(np.ones((5, 4), np.float32))
+        using: dict[str, Any] = {"opt": tw.optim.SGD([weight], lr=0.1)}
+
+        def step(x: Any, weight: Any = weight, using: dict[str, Any] = using) -> Any:
+            using["opt"].zero_grad()
+            loss = (x @ weight).square().mean()
+            loss.backward()
+            using["opt"].step()
+            if fills:
+                using["last"] = loss
+            return loss
+
+        call = run(step)
+        for x in (*X, *X):
+            call(x)
+        using["opt"] = tw.optim.Adam([weight], lr=0.1)
+        for x in X:
+            call(x)
+        ends.append(weight.data.tobytes())
+    assert ends[0] == ends[1]
+
+
 def test_a_counter_in_an_object_is_refused_by_name() -> None:
     class Counting(Annealed):
         def __call__(self, y: Any) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optim_table import Array, Options, Row, assert_same_bits, drawn, every_variant
+from thalweg import Tensor
 from thalweg.optim import SGD, Adam
 
 SHAPES = [(5,), (3, 4), (2,), (6,)]
@@ -95,3 +96,63 @@ def test_gradient_that_came_to_lie_on_a_parameter_is_refused() -> None:
     opt.step([memory[3:6]])
     with pytest.raises(ValueError, match="shares memory"):
         opt.step([memory[2:5]])
+
+
+def test_parameter_of_another_shape_is_refused_as_long_as_it_is() -> None:
+    params = [Tensor(np.ones(n), requires_grad=True) for n in (3, 4)]
+    grads = [np.ones(3), np.ones(4)]
+    opt = SGD(params, 1.0)
+    opt.step(grads)
+    first, second = np.zeros(3), params[1].data
+    params[0].data, params[1].data = first, np.zeros((2, 2))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"parameter 1 was \(4,\)"):
+            opt.step(grads)
+    params[1].data = second
+    opt.step(grads)
+    assert first.tolist() == [-1] * 3
+    assert second.tolist() == [-1] * 4
+
+
+@pytest.mark.parametrize("change", ["element", "list", "order", "clear"])
+def test_other_parameters_in_the_groups_are_refused(change: str) -> None:
+    params = drawn([(3,), (3,)], np.float64, 0)
+    before = [p.copy() for p in params]
+    opt = Adam([{"params": [p]} for p in params])
+    groups = opt.param_groups
+    if change == "element":
+        groups[0]["params"][0] = np.ones(3)
+    elif change == "list":
+        groups[0]["params"] = []
+    elif change == "order":
+        groups.reverse()
+    else:
+        groups.clear()
+    with pytest.raises(ValueError, match="add_param_group"):
+        opt.step(params)
+    assert_same_bits(params, before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_gradient_whose_layout_was_set_in_place_is_read_so() -> None:
+    p, g = np.zeros((2, 2)), np.arange(4.0).reshape(2, 2)
+    opt = SGD([p], 1.0)
+    opt.step([g])
+    g.strides = g.strides[::-1]
+    opt.step([g])
+    assert p.tolist() == [[0, -3], [-3, -6]]
+    g.dtype = np.int64
+    with pytest.raises(TypeError, match=r"grads\[0\]"):
+        opt.step([g])
+
+
+@pytest.mark.torch
+def test_torch_gradient_whose_storage_was_freed_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    p = torch.nn.Parameter(torch.zeros(4))
+    p.grad = torch.ones(4)
+    opt = SGD([p], 1.0)
+    opt.step()
+    p.grad.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="storage was freed"):
+        opt.step()

@@ -127,6 +127,9 @@ void read_tensor(View& view, const dlpack::Tensor& tensor, Argument argument) {
   } else {
     set_contiguous_strides(view);
   }
+  if (!tensor.data && view.elements() > 0)
+    fail<ValueError>(argument.function, ": ", argument.name,
+                     " has elements but no memory (its storage was freed)");
 }
 
 // Takes the tensor out of its capsule: from here on the deleter is ours to call, once.

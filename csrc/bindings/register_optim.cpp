@@ -117,6 +117,7 @@ class PyFusedOptimizer {
   struct Source {
     py::object object;
     Array array;
+    const void* descr = nullptr;  // NumPy's dtype, which can be set in place as strides can
   };
 
   static ops::Nonfinite read_nonfinite(const std::string& name) {
@@ -171,7 +172,8 @@ class PyFusedOptimizer {
     }
     const auto* array = py::detail::array_proxy(object.ptr());
     return array->data == source.array.view.data && array->nd == source.array.view.rank &&
-           source.array.owner.ptr() == object.ptr() &&
+           source.array.owner.ptr() == object.ptr() && array->descr == source.descr &&
+           (array->flags & py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_) != 0 &&
            std::equal(array->dimensions, array->dimensions + array->nd, source.array.view.shape) &&
            ((array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0) == source.array.view.writable;
   }
@@ -184,6 +186,7 @@ class PyFusedOptimizer {
     const std::string name = "grads[" + std::to_string(tensor) + "]";
     cache[k].array = read_gradient(object, name.c_str(), zero_grad);
     cache[k].object = py::reinterpret_borrow<py::object>(object);
+    if (py::isinstance<py::array>(object)) cache[k].descr = py::detail::array_proxy(object.ptr())->descr;
   }
 
   // Brings a tensor's cached sources in line with its entry: None, an array or a list of arrays.

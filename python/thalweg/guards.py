@@ -17,6 +17,7 @@ NUMBERS = (bool, int, float, str, np.generic)
 ANYTHING = object()  # a leaf whose gradient is overwritten before it is read
 
 _data, _grad = attrgetter("data"), attrgetter("_grad")
+_requires_grad = attrgetter("requires_grad")
 _around = attrgetter("max_norm", "clip_value", "ema_decay", "nonfinite")
 
 
@@ -75,6 +76,7 @@ class Guards:
         leaves = self.leaves.values()
         self._tensors = [tensor for tensor, _ in self._memory.values()]
         self._arrays = [array for _, array in self._memory.values()]
+        self._trained = list(map(_requires_grad, self._tensors))
         self._without_grad = [tensor for tensor, grad in leaves if grad is None]
         self._with_grad = [(t, grad) for t, grad in leaves if isinstance(grad, np.ndarray)]
 
@@ -82,6 +84,7 @@ class Guards:
         """Whether everything is as it was; optimizers' hyperparameters are taken over."""
         return (
             all(map(is_, map(_data, self._tensors), self._arrays))
+            and list(map(_requires_grad, self._tensors)) == self._trained
             and all(map(is_, map(_grad, self._without_grad), repeat(None)))
             and all(t._grad is not None and t._grad.data is g for t, g in self._with_grad)
             and self._modules_hold()

@@ -35,6 +35,7 @@ class RecordedStep(Recorder):
         self._declared: dict[int, Array] = {}
         self._results: Any = None
         self._inputs: list[tuple[int, Array]] = []  # positions of arrays, and the plan's copies
+        self._laid_out: set[int] = set()  # those whose copies have the caller's strides
         self._bound: list[int] = []  # positions of those that a replay reads where they are
         self._copied: list[tuple[int, Array]] = []  # those that it copies
         self._arguments = [self._take(i, x) for i, x in enumerate(inputs)]
@@ -46,6 +47,8 @@ class RecordedStep(Recorder):
         array = x.data if isinstance(x, Tensor) else x
         copy = array.copy(order="K").view(RecordedArray)
         self._inputs.append((position, copy))
+        if copy.strides == array.strides:
+            self._laid_out.add(position)
         if _is_seen(copy):
             self.plan.input(copy)
         return x.with_history(copy) if isinstance(x, Tensor) else copy
@@ -169,7 +172,8 @@ class RecordedStep(Recorder):
         arguments, bound = [], []
         for position, copy in self._inputs:
             plain = copy.view(np.ndarray)
-            is_bound = _is_seen(copy) and not any(np.may_share_memory(plain, x) for x in kept)
+            is_bound = _is_seen(copy) and position in self._laid_out
+            is_bound = is_bound and not any(np.may_share_memory(plain, x) for x in kept)
             if is_bound:
                 self._bound.append(position)
                 arguments.append(plain.copy(order="K"))

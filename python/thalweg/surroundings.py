@@ -26,6 +26,7 @@ LIBRARIES = ("thalweg", "numpy", "torch", "jax", "scipy", "sklearn", "matplotlib
 OPAQUE = (*NUMBERS, Variable, np.ndarray, Optimizer, type(None))
 MOST = 1000  # places to look at; those of a step are tens
 SHORT = 64  # elements of a container that is looked into
+FILLING = frozenset(["add", "append", "extend", "insert", "pop", "setdefault", "update"])
 
 
 class Same:
@@ -48,6 +49,11 @@ class Names(NamedTuple):
     attributes: frozenset[str]
     stored: frozenset[str]
 
+    @property
+    def fills(self) -> bool:
+        """Whether the code puts elements into containers."""
+        return not FILLING.isdisjoint(self.attributes) or "[]" in self.stored
+
 
 @cache
 def _names(code: CodeType) -> Names:
@@ -57,6 +63,8 @@ def _names(code: CodeType) -> Names:
     for each in dis.get_instructions(code):
         if each.opname.startswith(("STORE_ATTR", "STORE_GLOBAL", "STORE_DEREF")):
             kinds["STORE"].add(each.argval)
+        elif each.opname.startswith("STORE_S"):  # of an element or, from Python 3.12 on, a slice
+            kinds["STORE"].add("[]")
         elif each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             kinds["GLOBAL"].add(each.argval)
         elif each.opname in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
@@ -95,17 +103,19 @@ class Surroundings:
         walk = _Walk()
         walk.visit("the step", self._function, _NOTHING)
         self._places = [(get, key) for get, key, _, _ in walk.places]
-        self._lists = [each for _, each in walk.lists]
+        self._lists = [each for _, each, _ in walk.lists]
         self._values = self._read()
         names = [(name, stored) for _, _, name, stored in walk.places]
-        names += [(f"{name}[{i}]", True) for name, each in walk.lists for i in range(len(each))]
+        for name, each, stored in walk.lists:
+            names += [(f"{name}[{i}]", stored) for i in range(len(each))]
         self._found = {}
         for (name, stored), value in zip(names, self._values, strict=True):
             while name in self._found:  # in another namespace
                 name += "'"
             if isinstance(value, NUMBERS):
                 self._found[name] = value
-            elif not stored:  # what the step puts there itself is another one every time
+            elif not stored or isinstance(value, (Module, Optimizer)):
+                # Else the step puts it there itself, and another one every time.
                 self._found[name] = Same(value)
 
 
@@ -117,7 +127,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.places: list[tuple[Callable[[Any], Any], Any, str, bool]] = []
-        self.lists: list[tuple[str, list[Any]]] = []
+        self.lists: list[tuple[str, list[Any], bool]] = []
         self._seen: set[tuple[int, int]] = set()
 
     def visit(self, name: str, each: Any, names: Names) -> None:
@@ -142,7 +152,7 @@ class _Walk:
             self._elements(name, each, names)
         elif isinstance(each, dict):
             for key in list(each)[:SHORT]:
-                self._place(f"{name}[{key!r}]", each.get, key, names, stored=True)
+                self._place(f"{name}[{key!r}]", each.get, key, names, stored=names.fills)
         else:
             self._attributes(name, each, names)
 
@@ -172,7 +182,7 @@ class _Walk:
     def _elements(self, name: str, elements: Any, names: Names) -> None:
         if len(elements) <= SHORT:
             if isinstance(elements, list):
-                self.lists.append((name, elements))
+                self.lists.append((name, elements, names.fills))
             for each in elements:
                 self.visit(name, each, names)
 

@@ -160,6 +160,7 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
         """Bind again where a parameter's memory, a rule's variant or a scale has changed, and take
         over the hyperparameters; raise before that where one was set out of its range."""
         self._check_stages()
+        self._check_owners()
         moved = [slots for slots in self._slots if slots.moved()]
         options = list(chain.from_iterable(map(dict.values, self.param_groups)))
         if not moved and len(options) == len(self._seen) and all(map(is_, options, self._seen)):
@@ -171,9 +172,21 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
         self._fill_block()
         self._seen = options if all(map(is_fixed, self.param_groups)) else []
 
+    def _check_owners(self) -> None:
+        """Raise where `param_groups` names other parameters than those that are stepped."""
+        groups, slots = self.param_groups, self._slots
+        if len(groups) != len(slots) or not all(
+            own.holds(group["params"]) for own, group in zip(slots, groups, strict=True)
+        ):
+            raise ValueError(
+                f"{self._name}: param_groups has other parameters than the optimizer was given; "
+                "use add_param_group, or make a new optimizer"
+            )
+
     def _rebind(self, moved: list[Slots]) -> None:
         wanted = [(self.rule(group), group["lr_scale"]) for group in self.param_groups]
         if moved or wanted != self._bound:
+            self._seen, self._bound = [], []  # until all have been followed
             for slots in moved:
                 slots.follow()
             self._bind()

@@ -81,6 +81,10 @@ class Slots:
         pairs = zip(self.views, self.masters, strict=True)
         return [view if master is None else master for view, master in pairs]
 
+    def holds(self, params: Sequence[Any]) -> bool:
+        """Whether `params` are the group's parameters, in its order."""
+        return len(params) == len(self.owners) and all(map(is_, params, self.owners))
+
     def moved(self) -> bool:
         """Whether somebody gave a parameter other memory since `locate` (an arena, `p.data =`)."""
         stays = all(map(is_, map(_data, self._tensors), self._tensor_data))
@@ -88,14 +92,15 @@ class Slots:
 
     def follow(self) -> None:
         """Use the parameters' new memory with the old state."""
-        old = [(view.shape, view.dtype) for view in self.views]
-        self.locate()
-        for name, view, (shape, dtype) in zip(self.names, self.views, old, strict=True):
-            if (view.shape, view.dtype) != (shape, dtype):
+        memory = map(memory_of, self.owners)
+        for name, old, new in zip(self.names, self.views, memory, strict=True):
+            view = view_of(name, new)
+            if (view.shape, view.dtype) != (old.shape, old.dtype):
                 raise ValueError(
-                    f"{name} was {shape} {dtype} and became {view.shape} {view.dtype}; "
+                    f"{name} was {old.shape} {old.dtype} and became {view.shape} {view.dtype}; "
                     "make a new optimizer for it"
                 )
+        self.locate()
 
     def gradients(self) -> list[Any]:
         """The parameters' `.grad`s as arrays, None where there is none."""
