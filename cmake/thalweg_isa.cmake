@@ -1,10 +1,11 @@
-# thalweg_isa(name flags…): the kernel sources as an OBJECT library, all code in thalweg::<name>.
+# thalweg_isa(name SOURCES files… FLAGS flags…): an OBJECT library, all code in thalweg::<name>.
 function(thalweg_isa name)
-  add_library(thalweg_${name} OBJECT ${THALWEG_KERNELS})
+  cmake_parse_arguments(ISA "" "" "SOURCES;FLAGS" ${ARGN})
+  add_library(thalweg_${name} OBJECT ${ISA_SOURCES})
   target_include_directories(thalweg_${name} PRIVATE csrc)
   target_compile_definitions(thalweg_${name} PRIVATE THALWEG_ISA=${name})
   thalweg_flags(thalweg_${name})
-  target_compile_options(thalweg_${name} PRIVATE ${ARGN})
+  target_compile_options(thalweg_${name} PRIVATE ${ISA_FLAGS})
   set(THALWEG_ISAS ${THALWEG_ISAS} ${name} PARENT_SCOPE)
 endfunction()
 

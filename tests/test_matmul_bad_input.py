@@ -41,7 +41,7 @@ ERRORS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      "matmul: a must have at least one dimension, got a scalar; use mul"),
     ("list", lambda: _core.matmul([[1.0]], F32), TypeError, "matmul: a must be an array, got list"),
     ("integers", lambda: _core.matmul(F32.astype(np.int32), F32), TypeError,
-     "matmul: a must be float32 or float64, got int32"),
+     "matmul: a must be float32, float64 or bfloat16, got int32"),
     ("complex", lambda: _core.matmul(F32, F32.astype(np.complex64)), TypeError,
      "matmul: b has dtype complex64"),
     ("mixed", lambda: _core.matmul(F32, F32.astype(np.float64)), TypeError,

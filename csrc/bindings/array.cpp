@@ -234,14 +234,25 @@ py::object new_array(py::dtype type, const std::vector<py::ssize_t>& extents) {
   return py::reinterpret_steal<py::object>(array);
 }
 
+// NumPy has no bfloat16 of its own.
+static py::dtype bfloat16_type() {
+  try {
+    return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+  } catch (const py::error_already_set&) {
+    fail<TypeError>(
+        "thalweg: a bfloat16 result is an array of ml_dtypes; pip install ml_dtypes, or pass out=");
+  }
+}
+
 Array empty(Device device, DType dtype, const std::int64_t* shape, int rank) {
   if (device == Device::cuda) return empty_on_cuda(dtype, shape, rank);
-  const py::dtype type = dtype == DType::f64   ? py::dtype::of<double>()
-                         : dtype == DType::f32 ? py::dtype::of<float>()
-                         : dtype == DType::i32 ? py::dtype::of<std::int32_t>()
-                         : dtype == DType::i64 ? py::dtype::of<std::int64_t>()
-                         : dtype == DType::u8  ? py::dtype::of<std::uint8_t>()
-                                               : py::dtype::of<bool>();
+  const py::dtype type = dtype == DType::f64    ? py::dtype::of<double>()
+                         : dtype == DType::f32  ? py::dtype::of<float>()
+                         : dtype == DType::bf16 ? bfloat16_type()
+                         : dtype == DType::i32  ? py::dtype::of<std::int32_t>()
+                         : dtype == DType::i64  ? py::dtype::of<std::int64_t>()
+                         : dtype == DType::u8   ? py::dtype::of<std::uint8_t>()
+                                                : py::dtype::of<bool>();
   const std::vector<py::ssize_t> extents(shape, shape + rank);
   if (!is_recording()) return from_numpy(new_array(type, extents), {"thalweg", "result"});
   const Array result = from_numpy(make_array(type, extents), {"thalweg", "result"});

@@ -84,6 +84,22 @@ PyMethodDef matmul_method = {
     METH_FASTCALL | METH_KEYWORDS,
     "matmul(a, b, *, out=None, accumulate=False, bias=None, activation=None, precision=None)\n--\n\n"};
 
+DType parse_dtype(std::string_view name) {
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
+    if (name == name_of(dtype)) return dtype;
+  fail<ValueError>("matmul_path: dtype must be 'float32', 'float64' or 'bfloat16', got '", name, "'");
+}
+
+py::tuple matmul_path(std::int64_t m, std::int64_t k, std::int64_t n, py::handle dtype,
+                      py::handle precision) {
+  const ops::MatmulPath path = ops::matmul_path(
+      m, k, n, parse_dtype(text(dtype, {"matmul_path", "dtype"})),
+      precision.is_none()
+          ? ops::matmul_precision()
+          : ops::parse_precision("matmul_path", text(precision, {"matmul_path", "precision"})));
+  return py::make_tuple(path.path, path.reason);
+}
+
 }  // namespace
 
 void register_matmul(py::module_& m) {
@@ -103,6 +119,8 @@ void register_matmul(py::module_& m) {
             "set_matmul_precision", text(precision, {"set_matmul_precision", "precision"})));
       },
       py::arg("precision"));
+  m.def("matmul_path", &matmul_path, py::arg("m"), py::arg("k"), py::arg("n"), py::kw_only(),
+        py::arg("dtype") = "float32", py::arg("precision") = py::none());
   m.def("get_matmul_precision", [] { return ops::name_of(ops::matmul_precision()); });
 }
 

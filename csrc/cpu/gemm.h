@@ -22,7 +22,8 @@ struct GemmProblem {
     std::int64_t batch[kMaxRank] = {};
   };
 
-  DType dtype = DType::f32;
+  DType dtype = DType::f32;                             // of A and B
+  DType c_dtype = DType::f32, bias_dtype = DType::f32;  // where A and B are bfloat16
   std::int64_t m = 0, n = 0, k = 0;
   int batch_rank = 0;
   std::int64_t batch[kMaxRank] = {};
@@ -37,8 +38,18 @@ struct GemmProblem {
     for (int i = 0; i < batch_rank; ++i) count *= batch[i];
     return count;
   }
+
+  // Of the operand's matrix in product `index` of the batch, in elements.
+  std::int64_t batch_offset(const Operand& operand, std::int64_t index) const {
+    std::int64_t offset = 0;
+    for (int i = batch_rank - 1; i >= 0; --i) {
+      offset += index % batch[i] * operand.batch[i];
+      index /= batch[i];
+    }
+    return offset;
+  }
 };
 
-void gemm(const GemmProblem& problem);
+void gemm(const GemmProblem& problem);  // multiply-adds; float32 and float64
 
 }  // namespace thalweg

@@ -1,5 +1,9 @@
 #include "cpu/isa.h"
 
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -18,21 +22,58 @@ namespace avx512 {
 Kernels make_kernels();
 }
 
+namespace avx512_bf16 {
+Bf16Kernels make_bf16_kernels();
+}
+namespace amx {
+Bf16Kernels make_bf16_kernels();
+}
+namespace amx_emulated {
+Bf16Kernels make_bf16_kernels();
+}
+
 namespace {
 
 struct Isa {
   Kernels kernels;
   bool available;
+  bool listed = true;  // else for tests: by name alone, never by default
 };
+
+// Tiles are 8 KiB of state that Linux saves only for processes that asked for it.
+bool tiles_permitted() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+bool has_amx_bf16() {
+  constexpr unsigned kBf16 = 1U << 22, kTile = 1U << 24;  // of leaf 7, EDX
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBf16) && (d & kTile) && tiles_permitted();
+}
+
+Kernels with_bf16(Kernels kernels, const char* name, const Bf16Kernels& bf16) {
+  kernels.name = name;
+  kernels.bf16 = bf16;
+  return kernels;
+}
 
 // Slowest first. __builtin_cpu_supports also asks whether the OS saves the registers.
 std::vector<Isa>& isas() {
   static std::vector<Isa> all = [] {
     __builtin_cpu_init();
+    const bool has_avx2 = __builtin_cpu_supports("x86-64-v3"),
+               has_avx512 = __builtin_cpu_supports("x86-64-v4");
+    const bool has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
+    Kernels avx512 = avx512::make_kernels();
+    if (has_bf16) avx512.bf16 = avx512_bf16::make_bf16_kernels();
+    const Kernels best = has_avx512 ? avx512 : has_avx2 ? avx2::make_kernels() : baseline::make_kernels();
     return std::vector<Isa>{
         {baseline::make_kernels(), true},
-        {avx2::make_kernels(), __builtin_cpu_supports("x86-64-v3") != 0},
-        {avx512::make_kernels(), __builtin_cpu_supports("x86-64-v4") != 0},
+        {avx2::make_kernels(), has_avx2},
+        {avx512, has_avx512},
+        {with_bf16(avx512, "amx", amx::make_bf16_kernels()), has_bf16 && has_amx_bf16()},
+        {with_bf16(best, "amx_emulated", amx_emulated::make_bf16_kernels()), true, false},
     };
   }();
   return all;
@@ -41,7 +82,7 @@ std::vector<Isa>& isas() {
 std::string names(bool only_available) {
   std::string text;
   for (const Isa& isa : isas()) {
-    if (only_available && !isa.available) continue;
+    if (!isa.listed || (only_available && !isa.available)) continue;
     if (!text.empty()) text += ", ";
     text += isa.kernels.name;
   }
@@ -63,7 +104,7 @@ const Kernels* choose() {
   if (forced && *forced) return find(forced, "THALWEG_ISA");
   const Kernels* best = nullptr;
   for (const Isa& isa : isas())
-    if (isa.available) best = &isa.kernels;
+    if (isa.available && isa.listed) best = &isa.kernels;
   return best;
 }
 
@@ -81,7 +122,7 @@ void use_isa(const std::string& name) { current().store(find(name, "use_isa")); 
 std::vector<std::string> available_isas() {
   std::vector<std::string> result;
   for (const Isa& isa : isas())
-    if (isa.available) result.emplace_back(isa.kernels.name);
+    if (isa.available && isa.listed) result.emplace_back(isa.kernels.name);
   return result;
 }
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "cpu/gemm.h"
+#include "cpu/gemm_path.h"
 #include "plan/device.h"
 #include "plan/launch.h"
 
@@ -13,7 +13,6 @@ namespace thalweg::ops {
 namespace {
 
 constexpr const char* kOp = "matmul";
-constexpr const char* kPrecisions[] = {"strict", "highest", "high", "medium"};
 
 std::atomic<Precision> default_precision{Precision::highest};
 
@@ -34,13 +33,13 @@ struct MatmulLaunch {
   double bytes() const {
     const auto m = static_cast<double>(problem.m), n = static_cast<double>(problem.n),
                k = static_cast<double>(problem.k);
-    return static_cast<double>(size_of(problem.dtype)) *
-           (elements(m, k) + elements(k, n) + elements(m, n) * (problem.accumulate ? 2 : 1));
+    return static_cast<double>(size_of(problem.dtype)) * (elements(m, k) + elements(k, n)) +
+           static_cast<double>(size_of(out.dtype)) * elements(m, n) * (problem.accumulate ? 2 : 1);
   }
   void run() const {
     if (const cuda::Table* table = table_for(out.device))
       return table->gemm(problem, scheme_for(precision), current_stream());
-    gemm(problem);
+    gemm(problem, precision);
   }
   void follow() {
     problem.a.data = a.data, problem.b.data = b.data, problem.c.data = out.data;
@@ -58,9 +57,17 @@ struct MatmulLaunch {
   }
 };
 
+void check_dtype(const char* name, const View& v) {
+  if (v.dtype != DType::f32 && v.dtype != DType::f64 && v.dtype != DType::bf16)
+    fail<TypeError>(kOp, ": ", name, " must be float32, float64 or bfloat16, got ", v.dtype);
+  if (v.dtype == DType::bf16 && table_for(v.device))
+    fail<TypeError>(kOp, ": ", name,
+                    " is bfloat16, which has no CUDA kernel; pass float32 with precision='medium'");
+}
+
 void check_operands(const View& a, const View& b) {
-  check_float(kOp, "a", a);
-  check_float(kOp, "b", b);
+  check_dtype("a", a);
+  check_dtype("b", b);
   check_same_dtype(kOp, "b", b, "a", a);
   for (const auto& [view, name] : {std::pair{&a, "a"}, std::pair{&b, "b"}})
     if (view->rank == 0)
@@ -121,9 +128,15 @@ void check_disjoint(const View& out, const char* name, const View& v) {
                      "pass another array, or none");
 }
 
+// As a, or the float32 in which bfloat16 is summed.
+void check_result_dtype(const char* name, const View& v, const View& a) {
+  if (a.dtype == DType::bf16 && v.dtype == DType::f32) return check_same_device(kOp, name, v, "a", a);
+  check_same_dtype(kOp, name, v, "a", a);
+}
+
 void check_out(const View& out, const MatmulShape& shape, const View& a, const View& b) {
   check_output(kOp, "out", out);
-  check_same_dtype(kOp, "out", out, "a", a);
+  check_result_dtype("out", out, a);
   View expected;
   expected.rank = shape.rank;
   std::copy_n(shape.extents, shape.rank, expected.shape);
@@ -136,6 +149,7 @@ void check_out(const View& out, const MatmulShape& shape, const View& a, const V
 void set_out(GemmProblem& p, const View& a, const View& b, const View& out) {
   int axis = out.rank;
   p.c.data = out.data;
+  p.c_dtype = out.dtype;
   // An absent dimension has extent 1: a stride of 1 lets the kernels take it for contiguous.
   p.c.col = b.rank > 1 ? out.strides[--axis] : 1;
   if (p.n == 1) p.c.col = 1;
@@ -143,13 +157,14 @@ void set_out(GemmProblem& p, const View& a, const View& b, const View& out) {
   for (int i = 0; i < p.batch_rank; ++i) p.c.batch[i] = out.strides[i];
 }
 
-void set_bias(GemmProblem& p, const View& b, const View& out, const View& bias) {
-  check_same_dtype(kOp, "bias", bias, "a", out);
+void set_bias(GemmProblem& p, const View& a, const View& b, const View& out, const View& bias) {
+  check_result_dtype("bias", bias, a);
   if (b.rank == 1)
     fail<ValueError>(kOp, ": bias is added to columns, but b is ", Shape{b}, " and has none; add it after");
   check_length(kOp, "bias", bias, p.n);
   check_disjoint(out, "bias", bias);
   p.bias = bias.data;
+  p.bias_dtype = bias.dtype;
   p.bias_stride = bias.shape[0] == 1 ? 1 : bias.strides[0];
 }
 
@@ -183,7 +198,7 @@ void matmul(const View& a, const View& b, const View& out, const MatmulOptions& 
   set_out(record.problem, a, b, out);
   record.problem.accumulate = options.accumulate;
   record.problem.activation = options.activation;
-  if (options.bias) set_bias(record.problem, b, out, *options.bias);
+  if (options.bias) set_bias(record.problem, a, b, out, *options.bias);
   launch(record);
 }
 
@@ -199,6 +214,16 @@ Precision matmul_precision() { return default_precision.load(std::memory_order_r
 
 void set_matmul_precision(Precision precision) {
   default_precision.store(precision, std::memory_order_relaxed);
+}
+
+MatmulPath matmul_path(std::int64_t m, std::int64_t k, std::int64_t n, DType dtype, Precision precision) {
+  if (m < 0 || k < 0 || n < 0)
+    fail<ValueError>("matmul_path: m, k and n must not be negative, got ", m, ", ", k, " and ", n);
+  GemmProblem problem;
+  problem.dtype = dtype;
+  problem.m = m, problem.k = k, problem.n = n;
+  const GemmPath path = gemm_path(problem, precision);
+  return {path.name, path.reason};
 }
 
 }  // namespace thalweg::ops

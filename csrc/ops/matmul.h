@@ -8,12 +8,9 @@
 #include "base/view.h"
 #include "cuda/families.h"
 #include "rules/activation.h"
+#include "rules/precision.h"
 
 namespace thalweg::ops {
-
-// How exactly float32 products are computed. The FMA path serves all of them today and is at least as
-// exact as each one asks for.
-enum class Precision : std::uint8_t { strict, highest, high, medium };
 
 struct MatmulOptions {
   bool accumulate = false;
@@ -29,7 +26,8 @@ struct MatmulShape {
 };
 MatmulShape matmul_shape(const View& a, const View& b);
 
-// out = activation((accumulate ? out : 0) + a @ b + bias)
+// out = activation((accumulate ? out : 0) + a @ b + bias). bfloat16 operands are summed in float32; their
+// out may be float32, and so may their bias.
 void matmul(const View& a, const View& b, const View& out, const MatmulOptions& options);
 
 Precision parse_precision(const char* op, std::string_view name);
@@ -39,5 +37,12 @@ const char* name_of(Precision precision);
 cuda::GemmScheme scheme_for(Precision precision);
 Precision matmul_precision();  // of calls that name none; one setting for all threads
 void set_matmul_precision(Precision precision);
+
+// The path that (batch, m, k) @ (k, n) takes on this CPU, and why.
+struct MatmulPath {
+  const char* path;
+  const char* reason;
+};
+MatmulPath matmul_path(std::int64_t m, std::int64_t k, std::int64_t n, DType dtype, Precision precision);
 
 }  // namespace thalweg::ops

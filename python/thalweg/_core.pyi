@@ -251,7 +251,14 @@ def matmul(
     bias: ArrayLike | None = None,
     activation: str | None = None,
     precision: str | None = None,
-) -> Array: ...
+) -> Array:
+    """bfloat16 operands are summed in float32; their out and bias may be float32."""
+
+def matmul_path(
+    m: int, k: int, n: int, *, dtype: str = "float32", precision: str | None = None
+) -> tuple[str, str]:
+    """The path that (m, k) @ (k, n) takes, and why."""
+
 def set_matmul_precision(precision: str) -> None: ...
 def get_matmul_precision() -> str: ...
 

@@ -11,6 +11,7 @@
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm_bf16.h"
 #include "cpu/kernels/limits.h"
 #include "cpu/kernels/lrn.h"
 #include "cpu/kernels/norm.h"
@@ -35,6 +36,7 @@ struct Kernels {
   WinogradKernels winograd;
   OptimKernels optim;
   LimitKernels limits;
+  Bf16Kernels bf16;  // compiled apart (cpu/isa.cpp): few CPUs have any
 };
 
 inline namespace THALWEG_ISA {
