@@ -237,6 +237,17 @@ def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None
     assert "baseline" in report["ISA"] and "GiB" in report["memory"]
 
 
+def test_doctor_says_which_path_a_product_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--matmul", "64x100x3072", "--precision", "strict"]) == 0
+    line = "64x100x3072 strict       multiply-adds: precision 'strict' allows nothing else"
+    assert capsys.readouterr().out.rstrip() == line
+    assert cli.main(["doctor", "--matmul", "2x100x3072", "--dtype", "bfloat16"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--matmul", "64x100"])
+    assert "expected MxKxN, like 64x100x3072, got '64x100'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"a,b\n", b"epoch\n1\n", b"epoch,train_loss\n1,x\n", b"epoch,x\n1\n", b"\xff,\n1,2\n"],

@@ -40,7 +40,8 @@ class SplitGemm {
         multiply_(kernels.tile(plan_.planes)) {}
 
   void run() {
-    thread_local GemmWorkspace workspace;
+    thread_local GemmWorkspace of_thread;
+    GemmWorkspace& workspace = of_thread;  // the caller's, whichever thread runs what follows
     const double flops =
         2.0 * static_cast<double>(p_.m) * static_cast<double>(p_.n) * static_cast<double>(p_.k);
     const std::int64_t batches = p_.batches();
@@ -127,7 +128,7 @@ class SplitGemm {
                      std::int64_t last_tile, std::int64_t panel, std::int64_t last_panel) const {
     for (std::int64_t j = panel; j < last_panel; ++j)
       for (std::int64_t i = tile; i < last_tile; ++i)
-        if (is_safe(block, i, j)) multiply_tile(block, section, i, j);
+        if (is_safe(block, i, j)) multiply_tile(block, section, i * block.tile_rows, j * kPanelColumns);
     if (!section.last) return;
     for (std::int64_t i = tile; i < last_tile; ++i)
       for (std::int64_t j = panel; j < last_panel; ++j) {
@@ -147,27 +148,38 @@ class SplitGemm {
     return splits_safely(a, b, p_.k, keep_tiny_);
   }
 
-  void multiply_tile(const Bf16Block& block, const Section& section, std::int64_t tile,
-                     std::int64_t panel) const {
-    alignas(64) float buffer[32 * kPanelColumns];
-    const std::int64_t row = tile * block.tile_rows, column = panel * kPanelColumns;
-    Bf16Tile t;
+  // The operands of a tile; where its sums go is still open.
+  Bf16Tile tile_of(const Bf16Block& block, const Section& section, std::int64_t row,
+                   std::int64_t column) const {
+    Bf16Tile t{};
     t.a = block.a.words + row * kTileDepth;
     t.a_slab = plan_.a_slab(), t.a_part = plan_.a_part();
-    t.b = block.b.words + panel * plan_.b_panel();
+    t.b = block.b.words + column / kPanelColumns * plan_.b_panel();
     t.b_part = plan_.b_part();
     t.k = section.depth;
     t.rows = static_cast<int>(std::min(block.tile_rows, block.rows - row));
     t.columns = static_cast<int>(std::min(kPanelColumns, block.columns - column));
+    return t;
+  }
+
+  void multiply_tile(const Bf16Block& block, const Section& section, std::int64_t row,
+                     std::int64_t column) const {
+    alignas(64) float buffer[32 * kPanelColumns];
+    Bf16Tile t = tile_of(block, section, row, column);
+    std::byte* const c = c_at(block.index, block.row + row, block.column + column);
     const bool whole = t.columns == 32 || t.columns == 16;
     const bool direct = whole && !plan_.sums && p_.c.col == 1 && !narrow_c();
-    std::byte* const c = c_at(block.index, block.row + row, block.column + column);
     const bool onto_c = p_.accumulate || !section.first;
-    t.c = plan_.sums ? block.sums + row * plan_.panels * kPanelColumns + column
-          : direct   ? reinterpret_cast<float*>(c)
-                     : buffer;
-    t.c_row = plan_.sums ? plan_.panels * kPanelColumns : direct ? p_.c.row : kPanelColumns;
-    t.accumulate = plan_.sums ? !section.first : direct && onto_c;
+    if (plan_.sums) {
+      t.c_row = plan_.panels * kPanelColumns;
+      t.c = block.sums + row * t.c_row + column;
+      t.accumulate = !section.first;
+    } else {
+      t.c_row = direct ? p_.c.row : kPanelColumns;
+      t.c = direct ? reinterpret_cast<float*>(c) : buffer;
+      t.accumulate = direct && onto_c;
+    }
+    if (section.last) prefetch_c(t, c);
     multiply_(t);
     if (plan_.sums && !section.last) return;
     if (!direct && (plan_.sums ? p_.accumulate : onto_c)) add_c(t, c);
@@ -175,6 +187,14 @@ class SplitGemm {
       kernels().gemm.f32.finish(t.c, t.c_row, t.rows, t.columns,
                                 bias_ ? bias_ + block.column + column : nullptr, p_.activation);
     if (!direct) store_c(t, c);
+  }
+
+  // C is written hundreds of cycles of products from here, and is seldom in cache.
+  void prefetch_c(const Bf16Tile& t, const std::byte* c) const {
+    if (p_.c.col != 1) return;
+    for (int i = 0; i < t.rows; ++i)
+      for (std::int64_t at = 0; at < t.columns * c_size(); at += 64)
+        __builtin_prefetch(c + i * p_.c.row * c_size() + at, 1);
   }
 
   std::byte* c_at(std::int64_t index, std::int64_t row, std::int64_t column) const {

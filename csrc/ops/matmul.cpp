@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "cpu/gemm_path.h"
+#include "cpu/isa.h"
 #include "plan/device.h"
 #include "plan/launch.h"
 
@@ -223,7 +224,9 @@ MatmulPath matmul_path(std::int64_t m, std::int64_t k, std::int64_t n, DType dty
   problem.dtype = dtype;
   problem.m = m, problem.k = k, problem.n = n;
   const GemmPath path = gemm_path(problem, precision);
-  return {path.name, path.reason};
+  std::string name = path.name;
+  if (path.products > 0) name += std::string(" on ") + kernels().bf16.name;
+  return {name, path.reason};
 }
 
 }  // namespace thalweg::ops

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -38,9 +39,9 @@ cuda::GemmScheme scheme_for(Precision precision);
 Precision matmul_precision();  // of calls that name none; one setting for all threads
 void set_matmul_precision(Precision precision);
 
-// The path that (batch, m, k) @ (k, n) takes on this CPU, and why.
+// The path that (m, k) @ (k, n) takes on this CPU, and why.
 struct MatmulPath {
-  const char* path;
+  std::string path;
   const char* reason;
 };
 MatmulPath matmul_path(std::int64_t m, std::int64_t k, std::int64_t n, DType dtype, Precision precision);

@@ -32,13 +32,16 @@ struct Magnitudes {
 // Above: a product of parts is at most 2^(1/64) |a||b|, so that no partial sum in any order reaches
 // 2^127; bf16(x) is finite below 2^127. Below: products of parts are flushed to zero under 2^-126; with
 // |a|, |b| >= 2^-100 every part is normal, and with |a||b| >= 2^-96 a flush loses 2^-30 |a||b| at most.
-// Infinities and NaN have the highest exponent, denormals the lowest.
+// Infinities and NaN have the highest exponent, denormals the lowest. Without `keep_tiny` a denormal may
+// count as zero where that loses less than 2^-102.
 inline bool splits_safely(const Magnitudes& a, const Magnitudes& b, std::int64_t k, bool keep_tiny) {
   const int terms = 64 - __builtin_clzll(static_cast<unsigned long long>(k));
   if (a.high >= 0x7f000000 || b.high >= 0x7f000000) return false;
   if (a.highest_exponent() + b.highest_exponent() + terms + 1 > 127) return false;
-  if (!keep_tiny || a.all_zero() || b.all_zero()) return true;
+  if (a.all_zero() || b.all_zero()) return true;
   const int x = a.lowest_exponent(), y = b.lowest_exponent();
+  if (!keep_tiny)
+    return (x >= -126 || b.highest_exponent() <= 24) && (y >= -126 || a.highest_exponent() <= 24);
   return x >= -100 && y >= -100 && x + y >= -96;
 }
 

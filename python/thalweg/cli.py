@@ -94,11 +94,23 @@ def train(
     run_training(config, run, comm, resume=False)
 
 
-def doctor(comm: Communicator, *, limits: bool = False) -> None:
-    """Say what this installation has, and what it lacks and why."""
-    if comm.rank == 0:
-        for name, finding in diagnosis.report() + (diagnosis.limits() if limits else []):
-            print(f"{name:24} {finding}")
+def doctor(
+    comm: Communicator,
+    *,
+    limits: bool = False,
+    matmul: tuple[int, int, int] | None = None,
+    dtype: str = "float32",
+    precision: str | None = None,
+) -> None:
+    """Say what this installation has, and what it lacks and why; or how it multiplies a shape."""
+    if comm.rank != 0:
+        return
+    if matmul:
+        findings = diagnosis.products(matmul, dtype, precision)
+    else:
+        findings = diagnosis.report() + (diagnosis.limits() if limits else [])
+    for name, finding in findings:
+        print(f"{name:24} {finding}")
 
 
 def plot(comm: Communicator, *, run: Path) -> None:
@@ -226,6 +238,16 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limits", action="store_true", help="measure this machine, too")
+    parser.add_argument(
+        "--matmul",
+        type=_product,
+        metavar="MxKxN",
+        help="say which path this product takes, and why",
+    )
+    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--precision", choices=["strict", "highest", "high", "medium"], help="of --matmul; else all"
+    )
 
 
 def _plot_options(parser: argparse.ArgumentParser) -> None:
@@ -290,6 +312,13 @@ def _network(text: str) -> str:
     from .networks import NETWORKS
 
     return _one_of(NETWORKS)(text)
+
+
+def _product(text: str) -> tuple[int, int, int]:
+    if not (match := re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)):
+        raise argparse.ArgumentTypeError(f"expected MxKxN, like 64x100x3072, got {text!r}")
+    m, k, n = map(int, match.groups())
+    return m, k, n
 
 
 def _integer(least: int) -> Callable[[str], int]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from . import _core, cuda
 
+Finding = tuple[str, str]
+
 
 def installed(package: str, extra: str | None = None) -> str:
     """The version of an installed package, or that it is missing and the extra that brings it."""
@@ -20,7 +22,7 @@ def installed(package: str, extra: str | None = None) -> str:
         return "not installed" + (f" (pip install '{extra}')" if extra else "")
 
 
-def report() -> list[tuple[str, str]]:
+def report() -> list[Finding]:
     """(name, finding) pairs; nothing here raises where something is absent."""
     return [
         ("thalweg", _core.__version__),
@@ -37,7 +39,17 @@ def report() -> list[tuple[str, str]]:
     ]
 
 
-def limits() -> list[tuple[str, str]]:
+def products(shape: tuple[int, int, int], dtype: str, precision: str | None) -> list[Finding]:
+    """Which path (M, K) @ (K, N) takes at a precision, or at each of them, and why."""
+    name = "x".join(map(str, shape))
+    found = []
+    for each in [precision] if precision else ["strict", "highest", "high", "medium"]:
+        path, reason = _core.matmul_path(*shape, dtype=dtype, precision=each)
+        found.append((f"{name} {each}", f"{path}: {reason}"))
+    return found
+
+
+def limits() -> list[Finding]:
     """Measured limits of this machine, which the benchmarks divide by."""
     return [(name, f"{value:.4g}") for name, value in _core.measure_limits().items()]
 

@@ -104,7 +104,7 @@ Bf16Kernels make_bf16_kernels() {
 #if defined(__AMX_BF16__)
   kernels.name = "AMX";
 #else
-  kernels.name = "AMX, emulated";
+  kernels.name = "emulated AMX";
 #endif
   kernels.rows = 32;
   kernels.row_step = 16;
