@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,21 @@ def test_an_object_that_is_replaced_is_recorded_anew() -> None:
     losses["now"] = Annealed()
     losses["now"].beta = 5.0
     agree(captured, plain)
+
+
+def test_a_number_in_slots_or_a_deque_is_recorded_anew() -> None:
+    class Slotted:
+        __slots__ = ("beta", "queue")
+
+    weights = Slotted()
+    weights.beta, weights.queue = 1.0, deque([2.0])
+    captured, plain = steps_of(lambda y: y.square().mean() * weights.beta * weights.queue[0])
+    agree(captured, plain)
+    weights.beta = 3.0
+    agree(captured, plain)
+    weights.queue[0] = 5.0
+    agree(captured, plain)
+    assert captured.replays == 6
 
 
 @pytest.mark.parametrize("fills", [False, True])

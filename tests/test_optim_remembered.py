@@ -135,7 +135,8 @@ def test_other_parameters_in_the_groups_are_refused(change: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_gradient_whose_layout_was_set_in_place_is_read_so() -> None:
-    p, g = np.zeros((2, 2)), np.arange(4.0).reshape(2, 2)
+    p: Any = np.zeros((2, 2))
+    g: Any = np.arange(4.0).reshape(2, 2)
     opt = SGD([p], 1.0)
     opt.step([g])
     g.strides = g.strides[::-1]

@@ -8,11 +8,12 @@ and libraries are not followed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
 from inspect import getattr_static, unwrap
 from operator import is_
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ class Surroundings:
         self._values: list[Any] = []
         self._found: dict[str, Any] = {}
         self._places: list[tuple[Callable[[Any], Any], Any]] = []
-        self._lists: list[list[Any]] = []
+        self._lists: list[list[Any] | deque[Any]] = []
         self._follow()
 
     def found(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.places: list[tuple[Callable[[Any], Any], Any, str, bool]] = []
-        self.lists: list[tuple[str, list[Any], bool]] = []
+        self.lists: list[tuple[str, list[Any] | deque[Any], bool]] = []
         self._seen: set[tuple[int, int]] = set()
 
     def visit(self, name: str, each: Any, names: Names) -> None:
@@ -148,7 +149,7 @@ class _Walk:
             for module in each.modules():
                 if not _is_library(module):
                     self._function(type(module).forward, module)
-        elif isinstance(each, (list, tuple)):
+        elif isinstance(each, (list, tuple, deque)):
             self._elements(name, each, names)
         elif isinstance(each, dict):
             for key in list(each)[:SHORT]:
@@ -181,7 +182,7 @@ class _Walk:
 
     def _elements(self, name: str, elements: Any, names: Names) -> None:
         if len(elements) <= SHORT:
-            if isinstance(elements, list):
+            if not isinstance(elements, tuple):
                 self.lists.append((name, elements, names.fills))
             for each in elements:
                 self.visit(name, each, names)
@@ -194,6 +195,11 @@ class _Walk:
                 self._place(f"{name}.{attribute}", inside.get, attribute, names, stored=stored)
                 continue
             method = getattr_static(type(each), attribute, None)
+            if isinstance(method, MemberDescriptorType):  # of `__slots__`
+                stored = attribute in names.stored
+                get = partial(_member, attribute)
+                self._place(f"{name}.{attribute}", get, each, names, stored=stored)
+                continue
             self._function(method.fget if isinstance(method, property) else method, each)
 
 
@@ -204,6 +210,10 @@ def _is_library(each: Any) -> bool:
         named = each if hasattr(each, "__module__") else type(each)
         owner = getattr(named, "__module__", None) or ""
     return owner.partition(".")[0] in LIBRARIES
+
+
+def _member(attribute: str, owner: Any) -> Any:
+    return getattr(owner, attribute, None)  # None where it was not assigned yet
 
 
 def _contents(cell: CellType) -> Any:
