@@ -133,6 +133,16 @@ def test_other_parameters_in_the_groups_are_refused(change: str) -> None:
     assert_same_bits(params, before)
 
 
+def test_option_that_was_deleted_is_refused() -> None:
+    p = np.ones(3)
+    opt = SGD([p], 1.0)
+    opt.step([p.copy()])
+    del opt.param_groups[0]["lr"]
+    with pytest.raises(ValueError, match="lacks 'lr'"):
+        opt.step([np.ones(3)])
+    assert p.tolist() == [0] * 3
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_gradient_whose_layout_was_set_in_place_is_read_so() -> None:
     p: Any = np.zeros((2, 2))

@@ -166,6 +166,8 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
         if not moved and len(options) == len(self._seen) and all(map(is_, options, self._seen)):
             return
         for group in self.param_groups:
+            if missing := self.defaults.keys() - group.keys():
+                raise ValueError(f"{self._name}: a group in param_groups lacks {min(missing)!r}")
             group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(group["params"]))
             self.check(group)
         self._rebind(moved)
