@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,32 @@ def test_torch_gradient_whose_storage_was_freed_is_refused() -> None:
     p.grad.untyped_storage().resize_(0)
     with pytest.raises(ValueError, match="storage was freed"):
         opt.step()
+
+
+def test_a_second_thread_is_refused_while_gradients_are_looked_at() -> None:
+    """What a step remembers belongs to it until it ends."""
+    p = np.zeros(4)
+    opt = SGD([p], lr=1.0)
+    errors: list[str] = []
+
+    class Gradient:
+        """Its conversion meets another thread's step."""
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+        def __dlpack__(self, **_: Any) -> Any:
+            other = threading.Thread(target=self.step)
+            other.start()
+            other.join()
+            return np.ones(4).__dlpack__()
+
+        def step(self) -> None:
+            try:
+                opt.step([np.ones(4)])
+            except RuntimeError as error:
+                errors.append(str(error))
+
+    opt.step([Gradient()])
+    assert len(errors) == 1 and "another thread" in errors[0]
+    np.testing.assert_array_equal(p, -1)

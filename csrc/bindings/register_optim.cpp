@@ -75,6 +75,7 @@ class PyFusedOptimizer {
         hyper.shape(1) != kFields)
       fail<TypeError>(kOp, ": hyper must be a C-contiguous float64 array of shape (groups, ", kFields, ")");
     const std::span rows(static_cast<const Hyper*>(hyper.data()), static_cast<std::size_t>(hyper.shape(0)));
+    const std::unique_lock lock = sole_caller();
     const std::shared_ptr<const ops::Gradients> views = gradients(grads, zero_grad);
     if (is_recording()) {
       keep_alive(hyper);
@@ -89,10 +90,7 @@ class PyFusedOptimizer {
                                         zero_grad,
                                         read_nonfinite(nonfinite),
                                         device_norm.view.as<double>()};
-    const auto norm = without_gil([&] {
-      const std::lock_guard lock(mutex_);
-      return native_.step(rows, views, options);
-    });
+    const auto norm = without_gil([&] { return native_.step(rows, views, options); });
     if (device_norm) return device_norm.owner;
     return norm ? py::object(py::float_(*norm)) : py::none();
   }
@@ -101,12 +99,11 @@ class PyFusedOptimizer {
   std::optional<std::size_t> nonfinite_tensor() const { return native_.nonfinite_tensor(); }
 
   py::object grad_norm(const py::sequence& grads, double grad_scale) {
+    const std::unique_lock lock = sole_caller();
     const std::shared_ptr<const ops::Gradients> views = gradients(grads, false);
     const Array device_norm = prepare_device(true);
-    const double norm = without_gil([&] {
-      const std::lock_guard lock(mutex_);
-      return native_.grad_norm(views, grad_scale, device_norm.view.as<double>());
-    });
+    const double norm =
+        without_gil([&] { return native_.grad_norm(views, grad_scale, device_norm.view.as<double>()); });
     return device_norm ? device_norm.owner : py::object(py::float_(norm));
   }
 
@@ -119,6 +116,14 @@ class PyFusedOptimizer {
     Array array;
     const void* descr = nullptr;  // NumPy's dtype, which can be set in place as strides can
   };
+
+  // Gradients are remembered from step to step, so that a second thread must not even look at its own.
+  std::unique_lock<std::mutex> sole_caller() {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock)
+      fail<DeviceError>(kOp, ": a step is running in another thread; use a lock, or an optimizer each");
+    return lock;
+  }
 
   static ops::Nonfinite read_nonfinite(const std::string& name) {
     if (name == "propagate") return ops::Nonfinite::propagate;
