@@ -96,8 +96,11 @@ class Pool {
     error_ = nullptr;
     failed_.store(false, std::memory_order_relaxed);
     helpers_.store(kOpen, std::memory_order_release);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
+    generation_.fetch_add(1);
+    if (parked_.load() > 0) {
+      keep_workers_off(sched_getcpu());
+      generation_.notify_all();
+    }
     work(0);
     // Every range is taken now. A worker that has no core yet finds the job closed and is not waited
     // for: on a busy machine it would cost a time slice of the scheduler, milliseconds.
@@ -131,6 +134,7 @@ class Pool {
     const auto wanted = static_cast<std::size_t>(threads() - 1);
     if (workers_.size() == wanted) return;
     parts_.reset(new Part[wanted + 1]);
+    without_workers_ = -1;
     while (workers_.size() < wanted)
       workers_.emplace_back([this, seen = generation_.load(), own = static_cast<int>(workers_.size()) + 1] {
         worker(seen, own);
@@ -150,7 +154,11 @@ class Pool {
     inside_parallel = true;
     for (;;) {
       const auto new_job = [&] { return generation_.load(std::memory_order_acquire) != seen; };
-      while (!spin_until(new_job)) generation_.wait(seen, std::memory_order_acquire);
+      while (!spin_until(new_job)) {
+        parked_.fetch_add(1);
+        generation_.wait(seen, std::memory_order_acquire);
+        parked_.fetch_sub(1);
+      }
       seen = generation_.load(std::memory_order_acquire);
       if (stopping_.load(std::memory_order_relaxed)) return;
       if (!join()) continue;
@@ -158,6 +166,18 @@ class Pool {
       work(own);
       helpers_.fetch_sub(1, std::memory_order_release);
     }
+  }
+
+  // A worker that wakes on its caller's CPU waits behind it: the scheduler looks for another one only
+  // milliseconds later. So workers may run wherever the caller may, but there.
+  void keep_workers_off(int cpu) {
+    if (cpu == without_workers_) return;
+    cpu_set_t others;
+    if (cpu < 0 || sched_getaffinity(0, sizeof others, &others) != 0 || CPU_COUNT(&others) < 2) return;
+    CPU_CLR(cpu, &others);
+    for (std::thread& worker : workers_)
+      pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);
+    without_workers_ = cpu;
   }
 
   // Only who has joined may look at the job: it stays as it is until all helpers have left.
@@ -202,6 +222,8 @@ class Pool {
   Job job_;
   std::exception_ptr error_;
   std::atomic<bool> stopping_{false}, failed_{false};
+  std::atomic<int> parked_{0};  // workers that spin no more
+  int without_workers_ = -1;    // a CPU
   alignas(64) std::atomic<std::uint32_t> generation_{0};
   std::unique_ptr<Part[]> parts_;  // one a thread
   static constexpr std::uint32_t kOpen = 1U << 31;
