@@ -57,7 +57,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 def data_directory() -> Path:
     """MNIST and CIFAR-10: THALWEG_DATA, else ../shared/data beside the checkout."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    directory = Path(os.environ.get("THALWEG_DATA", beside))
+    directory = Path(os.environ.get("THALWEG_DATA") or beside)
     if not directory.is_dir():
         pytest.skip(f"no data sets: set THALWEG_DATA ({directory} does not exist)")
     return directory
