@@ -166,6 +166,7 @@ print(count() - before)
 """
 
 
+@pytest.mark.unsanitized
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_replays_allocate_nothing(tmp_path: Path) -> None:
     shim = tmp_path / "count_allocations.so"
