@@ -1,10 +1,12 @@
-"""Layouts of images, and the three calls of a convolution."""
+"""Layouts of images, drawn geometries, and the three calls of a convolution."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 import reference.conv as ref
 from thalweg import _core
@@ -32,3 +34,32 @@ def run_all(
 
 def drawn(*shape: int, seed: int = 0, dtype: Any = np.float32) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn, dtypes: Sequence[Any] = DTYPES
+) -> tuple[Array, Array, Array, Array, ref.Geometry]:
+    """Integer-valued operands, whose sums are exact in any order, and a geometry."""
+    small = st.integers(1, 3)
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels = groups * draw(st.sampled_from([1, 2, 3, 8, 17]))
+    outputs = groups * draw(st.sampled_from([1, 3, 8, 16, 33]))
+    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    padding = tuple(draw(st.integers(0, 4)) for _ in range(4))
+    size = []
+    for i in range(2):
+        least = dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - padding[2 * i + 1]
+        size.append(max(1, least) + draw(st.sampled_from([0, 1, 4, 9, 16])))
+    g = ref.Geometry((draw(small), draw(small)), padding, dilation, groups)
+    dtype = draw(st.sampled_from(dtypes))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+
+    def integers(*shape: int) -> Array:
+        return rng.integers(-4, 5, shape).astype(dtype)
+
+    x = integers(draw(small), channels, *size)
+    w = integers(outputs, channels // groups, *kernel)
+    y = ref.conv2d(x.astype(np.float64), w.astype(np.float64), None, g)
+    return x, w, integers(outputs), integers(*y.shape), g

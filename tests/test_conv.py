@@ -11,38 +11,11 @@ from hypothesis import strategies as st
 
 import reference.conv as ref
 import thalweg as tw
-from conv_table import DTYPES, LAYOUTS, drawn, run_all
+from conv_table import LAYOUTS, cases, drawn, run_all
 from gradcheck import check_gradient, check_second_derivative
 from thalweg import _core, nn
 
 Array = ref.Array
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[Array, Array, Array, Array, ref.Geometry]:
-    """Integer-valued operands, whose sums are exact in any order, and a geometry."""
-    small = st.integers(1, 3)
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    channels = groups * draw(st.sampled_from([1, 2, 3, 8, 17]))
-    outputs = groups * draw(st.sampled_from([1, 3, 8, 16, 33]))
-    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
-    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-    padding = tuple(draw(st.integers(0, 4)) for _ in range(4))
-    size = []
-    for i in range(2):
-        least = dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - padding[2 * i + 1]
-        size.append(max(1, least) + draw(st.sampled_from([0, 1, 4, 9, 16])))
-    g = ref.Geometry((draw(small), draw(small)), padding, dilation, groups)
-    dtype = draw(st.sampled_from(DTYPES))
-    rng = np.random.default_rng(draw(st.integers(0, 1000)))
-
-    def integers(*shape: int) -> Array:
-        return rng.integers(-4, 5, shape).astype(dtype)
-
-    x = integers(draw(small), channels, *size)
-    w = integers(outputs, channels // groups, *kernel)
-    y = ref.conv2d(x, w, None, g)
-    return x, w, integers(outputs), integers(*y.shape), g
 
 
 # --- values -----------------------------------------------------------------------------------

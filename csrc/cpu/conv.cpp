@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/conv_correlation.h"
+#include "cpu/conv_widen.h"
 
 namespace thalweg {
 namespace {
@@ -44,6 +45,7 @@ Taps taps_of(const ConvGeometry& g, const View& weight) {
 
 void conv2d(const ConvGeometry& g, const View& x, const View& weight, const std::optional<View>& bias,
             Activation activation, const View& y) {
+  if (y.dtype == DType::bf16) return conv2d_widened(g, x, weight, bias, activation, y);
   with_float_type(y.dtype, [&]<class T>(T) {
     const std::int64_t outputs = g.outputs / g.groups;
     Correlation<T> c{
@@ -60,13 +62,14 @@ void conv2d(const ConvGeometry& g, const View& x, const View& weight, const std:
         Images<T>(y)};
     if (bias) c.bias = bias->as<const T>(), c.bias_stride = bias->strides[0];
     c.activation = activation;
-    correlate(c, g.fewer_products);
+    correlate(c, g.fewer_products());
   });
 }
 
 // Each residue class of positions modulo the stride is a convolution of dy with step 1 and the taps that
 // meet it; nothing is scattered.
 void conv2d_data_gradient(const ConvGeometry& g, const View& dy, const View& weight, const View& dx) {
+  if (dx.dtype == DType::bf16) return conv2d_data_gradient_widened(g, dy, weight, dx);
   with_float_type(dx.dtype, [&]<class T>(T) {
     const std::int64_t outputs = g.outputs / g.groups;
     for (std::int64_t i = 0; i < std::min(g.stride.height, g.x.height); ++i)
@@ -91,7 +94,7 @@ void conv2d_data_gradient(const ConvGeometry& g, const View& dy, const View& wei
                 Images<const T>(dy),
                 {weight.as<const T>(), outputs * weight.strides[0], weight.strides[1], weight.strides[0]},
                 result},
-            g.fewer_products);
+            g.fewer_products());
       }
   });
 }

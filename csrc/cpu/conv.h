@@ -11,6 +11,7 @@
 
 #include "base/view.h"
 #include "rules/activation.h"
+#include "rules/precision.h"
 
 namespace thalweg {
 
@@ -26,10 +27,14 @@ inline std::ostream& operator<<(std::ostream& os, Extents e) {
 struct ConvGeometry {
   std::int64_t images, channels, outputs, groups;
   Extents x, y, kernel, stride, padding, dilation;
-  bool fewer_products = false;  // float32 may round more for fewer multiplications (conv_winograd.cpp)
+  Precision precision = Precision::highest;
+
+  // float32 may round more for fewer multiplications (conv_winograd.cpp).
+  bool fewer_products() const { return precision == Precision::high || precision == Precision::medium; }
 };
 
-// All arrays share one floating dtype and may have any strides; outputs overlap nothing.
+// All arrays share one floating dtype and may have any strides; outputs overlap nothing. Of bfloat16 arrays
+// sums are float32, rounded once; their bias may be float32.
 
 // y = activation(x * weight + bias)
 void conv2d(const ConvGeometry& geometry, const View& x, const View& weight, const std::optional<View>& bias,

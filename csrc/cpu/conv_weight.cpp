@@ -5,6 +5,7 @@
 
 #include "base/parallel.h"
 #include "cpu/conv_correlation.h"
+#include "cpu/conv_widen.h"
 #include "cpu/gemm_workspace.h"
 
 namespace thalweg {
@@ -211,8 +212,9 @@ class WeightGradient {
 }  // namespace
 
 void conv2d_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw) {
+  if (dw.dtype == DType::bf16) return conv2d_weight_gradient_widened(geometry, dy, x, dw);
   if (dw.elements() == 0 || channelwise_weight_gradient(geometry, dy, x, dw)) return;
-  if (geometry.fewer_products && winograd_weight_gradient(geometry, dy, x, dw)) return;
+  if (geometry.fewer_products() && winograd_weight_gradient(geometry, dy, x, dw)) return;
   with_float_type(dw.dtype, [&]<class T>(T) { WeightGradient<T>(geometry, dy, x, dw).run(); });
 }
 

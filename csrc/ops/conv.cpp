@@ -25,8 +25,16 @@ void check_options(const char* op, const ConvOptions& o) {
   if (o.groups < 1) fail<ValueError>(op, ": groups must be at least 1, got ", o.groups);
 }
 
+void check_dtype(const char* op, const char* name, const View& v) {
+  if (v.dtype != DType::f32 && v.dtype != DType::f64 && v.dtype != DType::bf16)
+    fail<TypeError>(op, ": ", name, " must be float32, float64 or bfloat16, got ", v.dtype);
+  if (v.dtype == DType::bf16 && table_for(v.device))
+    fail<TypeError>(op, ": ", name,
+                    " is bfloat16, which has no CUDA kernel; pass float32 with precision='medium'");
+}
+
 void check_images(const char* op, const char* name, const View& v) {
-  check_float(op, name, v);
+  check_dtype(op, name, v);
   if (v.rank != 4)
     fail<ValueError>(op, ": ", name, " must have shape (N, C, H, W), got ", Shape{v},
                      "; add the axes that are missing with reshape");
@@ -59,9 +67,8 @@ ConvGeometry geometry(const char* op, const std::int64_t (&x)[4], std::int64_t o
       positions(op, x[2], kernel.height, o.stride.height, o.before.height + o.after.height,
                 o.dilation.height),
       positions(op, x[3], kernel.width, o.stride.width, o.before.width + o.after.width, o.dilation.width)};
-  const bool fewer_products = o.precision == Precision::high || o.precision == Precision::medium;
-  return {x[0],   x[1],     outputs,  o.groups,   {x[2], x[3]},  y,
-          kernel, o.stride, o.before, o.dilation, fewer_products};
+  return {x[0],   x[1],     outputs,  o.groups,   {x[2], x[3]}, y,
+          kernel, o.stride, o.before, o.dilation, o.precision};
 }
 
 ConvGeometry forward_geometry(const View& x, const View& weight, const ConvOptions& o) {
@@ -210,7 +217,10 @@ void conv2d(const View& x, const View& weight, const std::optional<View>& bias, 
             const ConvOptions& options, const View& y) {
   const ConvGeometry g = forward_geometry(x, weight, options);
   if (bias) {
-    check_same_dtype(kForward, "bias", *bias, "x", x);
+    if (x.dtype == DType::bf16 && bias->dtype == DType::f32)
+      check_same_device(kForward, "bias", *bias, "x", x);
+    else
+      check_same_dtype(kForward, "bias", *bias, "x", x);
     check_length(kForward, "bias", *bias, g.outputs);
   }
   launch(ForwardLaunch{g, options.precision, x, weight, bias, activation, y});

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from .. import _core
 from ..backend import Array, ArrayLike
 from ..variable import array_of, data_of, needs_grad, record, refuse_to_record
@@ -101,7 +103,8 @@ def conv2d(
         activation: "relu", "sigmoid", "tanh", "softplus", "gelu" (the last on arrays only).
         precision: "strict", "highest", "high" or "medium"; default `set_matmul_precision`'s. The
             last two let float32 kernels of 3 x 3 and 5 x 5 at stride 1 take a quarter to a third
-            of the products, with more rounding (docs/numerics.md).
+            of the products, with more rounding (docs/numerics.md). Arrays of bfloat16 (ml_dtypes)
+            are summed in float32 and give bfloat16, rounded once; their bias may be float32.
 
     Returns:
         (N, O, H', W'), H' = floor((H + 2 p - d (kernel height - 1) - 1) / s) + 1.
@@ -109,7 +112,7 @@ def conv2d(
     Raises:
         ValueError: shapes that do not fit, a kernel larger than the padded x, channels that are no
             multiples of `groups`.
-        TypeError: dtypes that differ or are not float32 or float64.
+        TypeError: dtypes that differ or are not float32, float64 or bfloat16.
 
     >>> import numpy as np
     >>> conv2d(np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32))[0, 0]
@@ -192,4 +195,7 @@ def conv2d_backward(
     options = _options(weight, stride, padding, dilation, groups, precision)._asdict()
     dw = _core.conv2d_weight_gradient(dy, x, _size(weight), **options)
     dx = _core.conv2d_data_gradient(dy, weight, _size(x), **options)
-    return dx, dw, _core.sum(dy, (0, 2, 3))
+    if dw.dtype.name != "bfloat16":
+        return dx, dw, _core.sum(dy, (0, 2, 3))
+    db = _core.sum(np.asarray(dy).astype(np.float32), (0, 2, 3))
+    return dx, dw, db.astype(dw.dtype)
