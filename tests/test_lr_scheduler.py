@@ -37,6 +37,11 @@ class Row:
     conditions: Conditions | None
     torch: bool = True
 
+    def label(self) -> str:
+        """The same in every process: a function's own name would have its address."""
+        shown = {k: "function" if callable(v) else v for k, v in self.arguments.items()}
+        return f"{self.name}({shown})"
+
     def make(self, optimizer: Any, module: Any = lr_scheduler) -> Any:
         return getattr(module, self.name)(optimizer, **self.arguments)
 
@@ -82,10 +87,8 @@ ROWS = [
     Row("WarmupLR", {"warmup_steps": 5}, lambda e, k: e * min(1, (k + 1) / 5), CONSTANT,
         torch=False),
 ]  # fmt: skip
-every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}({row.arguments})")
-every_shared_row = pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.torch], ids=lambda row: f"{row.name}({row.arguments})"
-)
+every_row = pytest.mark.parametrize("row", ROWS, ids=Row.label)
+every_shared_row = pytest.mark.parametrize("row", [row for row in ROWS if row.torch], ids=Row.label)
 
 
 def two_groups() -> SGD:

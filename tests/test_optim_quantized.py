@@ -29,7 +29,9 @@ VARIANTS: list[tuple[type[Optimizer], Options, set[str]]] = [
     (Lion, {"weight_decay": 0.1}, set()),
 ]
 every_quantized = pytest.mark.parametrize(
-    ("make", "options", "nonnegative"), VARIANTS, ids=lambda v: getattr(v, "__name__", str(v))
+    ("make", "options", "nonnegative"),
+    VARIANTS,
+    ids=[f"{make.__name__}-{options}" for make, options, _ in VARIANTS],  # sets have no order
 )
 SHAPES = [(5, 3), (0,), (9000,), (256,), ()]
 

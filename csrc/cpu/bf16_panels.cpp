@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/integer.h"
 #include "base/parallel.h"
 
 namespace thalweg {
@@ -9,8 +10,6 @@ namespace {
 
 constexpr std::int64_t kPackDepth = 512;  // of a packing task
 constexpr std::int64_t kAliasRows = 64;   // slabs of so many rows share few sets of a cache
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 

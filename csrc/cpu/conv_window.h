@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/integer.h"
 #include "cpu/conv.h"
 #include "cpu/isa.h"
 
@@ -15,8 +16,6 @@ namespace thalweg {
 // Elements of K in a block at most, as in gemm.cpp: the sum of a block is one chain of multiply-adds.
 template <class T>
 inline constexpr std::int64_t kConvDepth = 1536 / static_cast<std::int64_t>(sizeof(T));
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // n cut into `parts` of nearly equal size, the larger ones first.
 constexpr std::int64_t part_begin(std::int64_t n, std::int64_t parts, std::int64_t i) {

@@ -3,13 +3,11 @@
 
 #include <cstdint>
 
+#include "base/integer.h"
 #include "cpu/gemm.h"
 #include "cpu/kernels/gemm.h"
 
 namespace thalweg {
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // Elements of K in a block at most: the tile's panel of B stays in L1, or nearly. The same for every
 // instruction set, since it decides the bits.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/half.h"
+#include "base/integer.h"
 #include "base/parallel.h"
 #include "cpu/bf16_panels.h"
 #include "cpu/gemm_widen.h"
@@ -15,9 +16,6 @@ namespace {
 constexpr std::int64_t kGroupBytes = 512 << 10;  // of packed A under a task: stays in L2
 constexpr double kTaskFlops = 1.5e6;
 constexpr double kAloneFlops = 5e7;  // smaller products of a batch are not shared out
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 class TileScope {
  public:

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "base/integer.h"
 #include "cuda/activation.cuh"
 #include "cuda/families.h"
 #include "cuda/launch.cuh"
@@ -19,8 +20,6 @@ namespace thalweg::cuda {
 
 constexpr int kProductThreads = 256;
 constexpr int kPanelDepth = 16;  // of K in shared memory
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // K in blocks of equal size, as in cpu/gemm.cpp, whose bits depend on it.
 struct EqualBlocks {
