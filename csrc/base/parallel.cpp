@@ -96,11 +96,9 @@ class Pool {
     error_ = nullptr;
     failed_.store(false, std::memory_order_relaxed);
     helpers_.store(kOpen, std::memory_order_release);
+    keep_workers_off(sched_getcpu());
     generation_.fetch_add(1);
-    if (parked_.load() > 0) {
-      keep_workers_off(sched_getcpu());
-      generation_.notify_all();
-    }
+    if (parked_.load() > 0) generation_.notify_all();
     work(0);
     // Every range is taken now. A worker that has no core yet finds the job closed and is not waited
     // for: on a busy machine it would cost a time slice of the scheduler, milliseconds.
@@ -168,8 +166,9 @@ class Pool {
     }
   }
 
-  // A worker that wakes on its caller's CPU waits behind it: the scheduler looks for another one only
-  // milliseconds later. So workers may run wherever the caller may, but there.
+  // A worker on its caller's CPU waits behind it: the scheduler looks for another one only milliseconds
+  // later. So workers may run wherever the caller may, but there; and when the caller has moved to a
+  // worker's CPU, they change places.
   void keep_workers_off(int cpu) {
     if (cpu == without_workers_) return;
     cpu_set_t others;
