@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ GEOMETRIES = [
     ((1, 8, 3, 460), (5, 8, 1, 3), ref.Geometry()),
     ((4, 16, 5, 5), (70, 16, 5, 5), ref.Geometry()),
     ((2, 12, 9, 9), (12, 1, 3, 3), ref.Geometry((1, 1), (1, 1, 1, 1), (1, 1), 12)),
+    # Few channels of x or y, whose tiles are rows of pixels; blocks of K end inside a kernel's row.
+    ((2, 3, 39, 41), (48, 3, 5, 5), ref.Geometry((2, 2), (2, 2, 2, 2))),
+    ((2, 70, 9, 33), (2, 70, 3, 3), ref.Geometry((1, 1), (1, 2, 1, 1))),
+    ((2, 24, 12, 40), (4, 12, 3, 3), ref.Geometry((1, 1), (2, 2, 2, 2), (2, 2), 2)),
+    ((2, 4, 25, 36), (90, 4, 4, 3), ref.Geometry((1, 1), (6, 0, 3, 0), (3, 1))),
 ]
 geometries = pytest.mark.parametrize(("x_shape", "w_shape", "g"), GEOMETRIES)
 
@@ -62,6 +68,24 @@ def test_a_convolution_has_the_bits_of_the_lowered_product(
         product = wide_product(rows, columns) + b[some]
         expected = product.reshape(*seen.shape[:3], outputs).transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(y[:, some], expected)
+
+
+@geometries
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_data_gradient_has_the_bits_of_lowered_products(
+    x_shape: Any, w_shape: Any, g: ref.Geometry, dtype: Any, isa: str
+) -> None:
+    x, w, _, dy = operands(x_shape, w_shape, g, dtype)
+    dx = _core.conv2d_data_gradient(dy, w, x.shape[2:], **g._asdict())
+    inputs, outputs = w.shape[1], w.shape[0] // g.groups
+    for group, row, column in itertools.product(range(g.groups), *map(range, g.stride)):
+        some = slice(group * outputs, (group + 1) * outputs)
+        got = dx[
+            :, group * inputs : (group + 1) * inputs, row :: g.stride[0], column :: g.stride[1]
+        ]
+        seen, weights = ref.phase_patches(dy[:, some], w[some], (row, column), got.shape[2:], g)
+        product = wide_product(seen, weights).reshape(len(x), *got.shape[2:], inputs)
+        np.testing.assert_array_equal(got, product.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(  # a longer row would be two blocks of a product's K

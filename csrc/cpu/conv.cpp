@@ -9,16 +9,16 @@
 namespace thalweg {
 namespace {
 
+// Problems that share a source, and step 1 if there are several.
 template <class T>
-void correlate(const Correlation<T>& problem, bool fewer_products) {
-  if (problem.images * problem.groups * problem.outputs * problem.result_size.height *
-          problem.result_size.width ==
-      0)
-    return;
-  if (correlate_pixelwise(problem) || correlate_channelwise(problem)) return;
-  if constexpr (sizeof(T) == 4)
-    if (fewer_products && correlate_winograd(problem)) return;
-  correlate_by_runs(problem);
+void correlate(const std::vector<Correlation<T>>& problems, bool fewer_products) {
+  if (problems.empty() || correlate_planes(problems)) return;
+  for (const Correlation<T>& problem : problems) {
+    if (correlate_pixelwise(problem) || correlate_channelwise(problem)) continue;
+    if constexpr (sizeof(T) == 4)
+      if (fewer_products && correlate_winograd(problem)) continue;
+    correlate_by_runs(problem);
+  }
 }
 
 // The taps along one axis of residue class `phase` of positions of x: there, x position step * i + phase
@@ -46,6 +46,7 @@ Taps taps_of(const ConvGeometry& g, const View& weight) {
 void conv2d(const ConvGeometry& g, const View& x, const View& weight, const std::optional<View>& bias,
             Activation activation, const View& y) {
   if (y.dtype == DType::bf16) return conv2d_widened(g, x, weight, bias, activation, y);
+  if (y.elements() == 0) return;
   with_float_type(y.dtype, [&]<class T>(T) {
     const std::int64_t outputs = g.outputs / g.groups;
     Correlation<T> c{
@@ -62,7 +63,7 @@ void conv2d(const ConvGeometry& g, const View& x, const View& weight, const std:
         Images<T>(y)};
     if (bias) c.bias = bias->as<const T>(), c.bias_stride = bias->strides[0];
     c.activation = activation;
-    correlate(c, g.fewer_products());
+    correlate<T>({c}, g.fewer_products());
   });
 }
 
@@ -70,32 +71,33 @@ void conv2d(const ConvGeometry& g, const View& x, const View& weight, const std:
 // meet it; nothing is scattered.
 void conv2d_data_gradient(const ConvGeometry& g, const View& dy, const View& weight, const View& dx) {
   if (dx.dtype == DType::bf16) return conv2d_data_gradient_widened(g, dy, weight, dx);
+  if (dx.elements() == 0) return;
   with_float_type(dx.dtype, [&]<class T>(T) {
     const std::int64_t outputs = g.outputs / g.groups;
+    std::vector<Correlation<T>> phases;
     for (std::int64_t i = 0; i < std::min(g.stride.height, g.x.height); ++i)
       for (std::int64_t j = 0; j < std::min(g.stride.width, g.x.width); ++j) {
         Images<T> result(dx);
         result.data = result.at(0, i, j);
         result.row *= g.stride.height;
         result.column *= g.stride.width;
-        correlate(
-            Correlation<T>{
-                g.images,
-                g.groups,
-                outputs,
-                g.channels / g.groups,
-                g.y,
-                {ceil_div(g.x.height - i, g.stride.height), ceil_div(g.x.width - j, g.stride.width)},
-                {1, 1},
-                {taps_of_phase(g.kernel.height, g.stride.height, g.padding.height, g.dilation.height,
-                               weight.strides[2], i),
-                 taps_of_phase(g.kernel.width, g.stride.width, g.padding.width, g.dilation.width,
-                               weight.strides[3], j)},
-                Images<const T>(dy),
-                {weight.as<const T>(), outputs * weight.strides[0], weight.strides[1], weight.strides[0]},
-                result},
-            g.fewer_products());
+        phases.push_back(
+            {g.images,
+             g.groups,
+             outputs,
+             g.channels / g.groups,
+             g.y,
+             {ceil_div(g.x.height - i, g.stride.height), ceil_div(g.x.width - j, g.stride.width)},
+             {1, 1},
+             {taps_of_phase(g.kernel.height, g.stride.height, g.padding.height, g.dilation.height,
+                            weight.strides[2], i),
+              taps_of_phase(g.kernel.width, g.stride.width, g.padding.width, g.dilation.width,
+                            weight.strides[3], j)},
+             Images<const T>(dy),
+             {weight.as<const T>(), outputs * weight.strides[0], weight.strides[1], weight.strides[0]},
+             result});
       }
+    correlate(phases, g.fewer_products());
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "cpu/conv_window.h"
 
@@ -36,6 +37,10 @@ void correlate_by_runs(const Correlation<T>& problem);
 // One-element kernels: matrix products.
 template <class T>
 bool correlate_pixelwise(const Correlation<T>& problem);
+
+// Few results for each pixel: vectors of pixels. All problems share their source, groups and channels.
+template <class T>
+bool correlate_planes(const std::vector<Correlation<T>>& problems);
 
 // Depthwise: vectors of channels instead of products.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,32 @@ def data_gradient(dy: Array, w: Array, size: tuple[int, int], g: Geometry) -> Ar
             seen = dx[:, :, rows, columns][:, :, : dy.shape[2], : dy.shape[3]]
             seen += share.reshape(seen.shape)
     return dx[:, :, above : above + size[0], left : left + size[1]]
+
+
+def phase_patches(
+    dy: Array, w: Array, phase: tuple[int, int], size: Sequence[int], g: Geometry
+) -> tuple[Array, Array]:
+    """The two factors of dx at the positions `phase` modulo the stride, `size` of them in an image.
+
+    (positions, K) and (K, C), K in the order of kernel rows, kernel columns and channels of dy.
+    """
+    meeting = [  # the offset in dy of each tap that meets these positions
+        [(k, at // s) for k in range(n) if (at := i + p - k * d) % s == 0]
+        for n, i, p, d, s in zip(
+            w.shape[2:], phase, g.padding[::2], g.dilation, g.stride, strict=True
+        )
+    ]
+    taps = list(itertools.product(*meeting))
+    reach = max((abs(offset) for axis in meeting for _, offset in axis), default=0)
+    padded = np.pad(dy, ((0, 0), (0, 0), (reach, reach + size[0]), (reach, reach + size[1])))
+    seen = [
+        padded[:, :, reach + i : reach + i + size[0], reach + j : reach + j + size[1]]
+        for (_, i), (_, j) in taps
+    ]
+    weights = [w[:, :, k, m] for (k, _), (m, _) in taps]
+    rows = np.stack([s.transpose(0, 2, 3, 1) for s in seen], 3) if taps else np.zeros(0, dy.dtype)
+    columns = np.concatenate([*weights, np.zeros((0, w.shape[1]), w.dtype)])
+    return rows.reshape(len(dy) * size[0] * size[1], len(columns)), columns
 
 
 def weight_blocks(images: int, rows: int, columns: int, depth: int) -> list[tuple[slice, slice]]:

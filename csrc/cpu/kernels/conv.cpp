@@ -29,6 +29,12 @@ __attribute__((always_inline)) inline void multiply_runs(const ConvTile<T>& t) {
   };
   const std::int64_t row_step = kAlongRows ? 1 : t.a_step, k_step = kAlongRows ? t.a_step : 1;
   Vector<T> sums[kRows][kVectors] = {};
+  if (t.resume) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) sums[i][j] = load_row(t.c + i * t.c_row, j);
+  }
   for (const ConvRun *run = t.runs, *end = run + t.run_count; run != end; ++run) {
     const T *a = t.a + run->a, *b = t.b + run->b;
     for (std::int64_t k = run->length; k > 0; --k) {

@@ -29,6 +29,7 @@ struct ConvTile {
   std::int64_t c_row;
   int columns;
   bool accumulate;
+  bool resume = false;  // the chains go on from C instead of from zero; not with `accumulate`
 };
 
 // y[p * y_step + c] = sum over t of x[p * x_step + taps[t] + c] * weight[t * channels + c], a chain from
