@@ -8,6 +8,7 @@
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
 #include "bindings/recording.h"
+#include "bindings/result_memory.h"
 
 namespace thalweg::bindings {
 namespace {
@@ -227,6 +228,9 @@ std::optional<double> scalar(py::handle object) {
 // py::array(type, extents) without its strides, which NumPy works out faster.
 py::object new_array(py::dtype type, const std::vector<py::ssize_t>& extents) {
   const auto& api = py::detail::npy_api::get();
+  auto bytes = static_cast<std::size_t>(type.itemsize());
+  for (const py::ssize_t extent : extents) bytes *= static_cast<std::size_t>(extent);
+  const ResultMemory memory(bytes);
   PyObject* array =
       api.PyArray_NewFromDescr_(api.PyArray_Type_, type.release().ptr(), static_cast<int>(extents.size()),
                                 extents.data(), nullptr, nullptr, 0, nullptr);

@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "bindings/register.h"
+#include "bindings/result_memory.h"
 #include "cpu/isa.h"
 #include "cpu/limits.h"
 
@@ -25,6 +26,7 @@ void register_machine(py::module_& m) {
         return result;
       },
       py::arg("seconds") = 0.2);
+  m.def("release_memory", &release_memory);
 }
 
 }  // namespace thalweg::bindings

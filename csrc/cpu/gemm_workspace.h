@@ -5,9 +5,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 #include <thread>
+
+#include "base/memory.h"
 
 namespace thalweg {
 
@@ -22,7 +22,7 @@ class GemmWorkspace {
     if (bytes > capacity_) {
       memory_.reset();
       capacity_ = 0;
-      memory_.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment)));
+      memory_ = allocate(bytes, kPage);
       capacity_ = bytes;
     }
     first_slot_ = memory_.get() + shared_bytes;
@@ -48,13 +48,10 @@ class GemmWorkspace {
   };
 
  private:
-  static constexpr std::align_val_t kAlignment{4096};
+  static constexpr std::size_t kPage = 4096;
   static constexpr int kMaxSlots = 1024;
-  struct Free {
-    void operator()(std::byte* p) const { ::operator delete(p, kAlignment); }
-  };
 
-  static std::size_t round_up(std::size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+  static std::size_t round_up(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
   int claim() {
     for (;;) {
@@ -64,7 +61,7 @@ class GemmWorkspace {
     }
   }
 
-  std::unique_ptr<std::byte, Free> memory_;
+  Bytes memory_;
   std::size_t capacity_ = 0, slot_bytes_ = 0;
   std::byte* first_slot_ = nullptr;
   int slots_ = 0;

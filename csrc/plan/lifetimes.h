@@ -3,16 +3,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <new>
 #include <vector>
 
+#include "base/memory.h"
+
 namespace thalweg {
-
-inline constexpr std::size_t kAlignment = 64;  // a cache line
-
-struct AlignedDelete {
-  void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t{kAlignment}); }
-};
 
 struct Lifetime {
   std::size_t bytes = 0;
@@ -40,7 +35,7 @@ inline std::size_t place(std::vector<Lifetime>& lifetimes) {
     for (const Lifetime* other : placed) {
       if (!each->meets(*other)) continue;
       if (offset + each->bytes <= other->offset) break;
-      offset = std::max(offset, (other->offset + other->bytes + kAlignment - 1) / kAlignment * kAlignment);
+      offset = std::max(offset, (other->offset + other->bytes + kCacheLine - 1) / kCacheLine * kCacheLine);
     }
     each->offset = offset;
     end = std::max(end, offset + each->bytes);

@@ -228,7 +228,7 @@ void Plan::settle(const std::vector<bool>& owned, const std::vector<bool>& bound
     argument.launches.push_back(entries_[at].launch.get());
   });
   arena_bytes_ = place(lifetimes);
-  arena_.reset(new (std::align_val_t{kAlignment}) std::byte[arena_bytes_]);
+  arena_ = allocate(arena_bytes_);
   for_each_access([&](std::size_t, const Access& access) {
     if (access.memory == Memory::made && moves(access))
       access.live->data =

@@ -118,7 +118,7 @@ class Plan final : public LaunchObserver {
   std::vector<Extent> declared_;
   std::vector<Entry> entries_;
   std::vector<Argument> arguments_;
-  std::unique_ptr<std::byte[], AlignedDelete> arena_;
+  Bytes arena_;
   std::size_t arena_bytes_ = 0;
   std::vector<Extent> left_;  // memory that was moved elsewhere
 };

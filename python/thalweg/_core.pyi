@@ -39,6 +39,9 @@ def emulate_cuda(table: object | None) -> None:
     """For tests: the capsule `_cuda_emulated.table()` serves NumPy arrays; None ends that."""
 
 def measure_limits(seconds: float = 0.2) -> dict[str, float]: ...
+def release_memory() -> int:
+    """Give the memory that freed results left, and that is kept for the next ones, back to the
+    system; returns how many bytes that were."""
 
 # --- elementwise: NumPy broadcasting, any strides ---------------------------------------------
 def abs(x: ArrayLike, *, out: ArrayLike | None = None) -> Array: ...
