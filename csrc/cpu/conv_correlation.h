@@ -37,6 +37,8 @@ void correlate_by_runs(const Correlation<T>& problem);
 // One-element kernels: matrix products.
 template <class T>
 bool correlate_pixelwise(const Correlation<T>& problem);
+template <class T>
+bool pixelwise_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw);
 
 // Few results for each pixel: vectors of pixels. All problems share their source, groups and channels.
 template <class T>
