@@ -3,7 +3,9 @@
 #include <cstring>
 
 #include "base/parallel.h"
-#include "cpu/pool_layout.h"
+#include "cpu/isa.h"
+#include "cpu/laid.h"
+#include "cpu/pool.h"
 
 namespace thalweg::cpu {
 namespace {
@@ -75,25 +77,6 @@ struct Buffers {
         y(blocks.room()) {}
 };
 
-// The planes of a sample lie without gaps between their rows, or channels are neighbours.
-class Whole {
- public:
-  explicit Whole(const View& v, bool last) : view_(v) {
-    if (last ? v.strides[1] == 1 : v.strides[3] == 1 && v.strides[2] == v.shape[3]) return;
-    const std::int64_t c = v.shape[1], h = v.shape[2], w = v.shape[3];
-    copy_.reset(new std::byte[static_cast<std::size_t>(v.bytes())]);
-    view_ = contiguous_view(copy_.get(), v.dtype, std::vector<std::int64_t>{v.shape[0], c, h, w});
-    if (last)
-      view_.strides[0] = h * w * c, view_.strides[1] = 1, view_.strides[2] = w * c, view_.strides[3] = c;
-    cpu::copy(v, view_);
-  }
-  const View& view() const { return view_; }
-
- private:
-  View view_;
-  std::unique_ptr<std::byte[]> copy_;
-};
-
 constexpr auto kCopyIn = [](auto* buffer, const auto* row, std::size_t bytes) {
   std::memcpy(buffer, row, bytes);
 };
@@ -105,7 +88,7 @@ constexpr auto kCopyOut = [](const auto* buffer, auto* row, std::size_t bytes) {
 
 void local_response_norm(const LrnOptions& o, const View& x, const View& y) {
   const Blocks blocks(x, o);
-  const Whole in(x, channels_last(x));
+  const Laid in(x, channels_last(x));
   with_float_type(x.dtype, [&]<class T>(T) {
     const auto forward = kernels().lrn.loops<T>().forward;
     blocks.run([&] {
@@ -124,7 +107,7 @@ void local_response_norm(const LrnOptions& o, const View& x, const View& y) {
 void local_response_norm_backward(const LrnOptions& o, const View& dy, const View& x, const View& dx) {
   const bool last = channels_last(x);
   const Blocks blocks(x, o);
-  const Whole in(x, last), gradient(dy, last);
+  const Laid in(x, last), gradient(dy, last);
   with_float_type(x.dtype, [&]<class T>(T) {
     const auto backward = kernels().lrn.loops<T>().backward;
     blocks.run([&] {

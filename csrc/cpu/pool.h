@@ -47,7 +47,8 @@ struct PoolGeometry {
 // Channels are neighbours in memory, and nothing else could be meant.
 inline bool channels_last(const View& x) { return x.shape[1] > 1 && x.strides[1] == 1 && !x.contiguous(); }
 
-// index: (N, C, OH, OW), uint8 or int32, laid out like y; y and dx of any strides whose innermost is 1.
+// index: (N, C, OH, OW), uint8 or int32. y, dx and index lie without gaps between the rows of a plane, or
+// channels are neighbours.
 void max_pool(const PoolGeometry& g, const View& x, bool relu, const View& y, const View& index);
 void max_pool_backward(const PoolGeometry& g, const View& dy, const View& index, const View& dx);
 void max_pool_pick(const PoolGeometry& g, const View& x, const View& index, const View& y);

@@ -148,11 +148,10 @@ void check_windows(const char* op, const char* name, const PoolGeometry& g, cons
 void check_index(const char* op, const PoolGeometry& g, const View& index, const View& x,
                  bool channels_last) {
   check_same_device(op, "saved", index, "x", x);
-  const int inner = channels_last ? 1 : 3;
   const bool shaped = index.rank == 4 && index.shape[0] == x.shape[0] && index.shape[1] == x.shape[1] &&
                       index.shape[2] == g.h.out && index.shape[3] == g.w.out;
   if (!shaped || index.dtype != pool_index_type(g) ||
-      (index.elements() > 0 && index.shape[inner] > 1 && index.strides[inner] != 1))
+      (index.elements() > 0 && !(channels_last ? index.strides[1] == 1 : index.contiguous())))
     fail<ValueError>(op, ": saved must be what max_pool2d returned for x");
 }
 

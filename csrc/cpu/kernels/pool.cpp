@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/pool_transpose.h"
 #include "cpu/kernels/table.h"
 
 namespace thalweg::THALWEG_ISA {
@@ -44,26 +45,62 @@ THALWEG_RULE void store_codes(Index* p, Codes<T> codes) {
   std::memcpy(p, &packed, sizeof packed);
 }
 
-// f(i) for whole vectors that cover [0, n); the last one overlaps the one before. For n below a vector
-// f sees arrays of one vector's size instead, which hold the n elements: see Short.
-template <class T, class F>
-THALWEG_RULE void for_vectors(std::int64_t n, const F& f) {
-  std::int64_t i = 0;
-  for (; i + kWidth<T> <= n; i += kWidth<T>) f(i);
-  if (i < n) f(n - kWidth<T>);
-}
-
-// n < one vector: the elements at p, followed by zeros.
-template <class E, int W>
-struct Short {
-  E elements[W] = {};
-  Short(const E* p, std::int64_t n) {
-    for (std::int64_t i = 0; i < n; ++i) elements[i] = p[i];
+// How a register's worth of a result is read and written: as it is, or of n < kWidth elements.
+template <class T>
+struct Whole {
+  THALWEG_RULE Vector<T> load(const T* p) const { return thalweg::THALWEG_ISA::load(p); }
+  THALWEG_RULE void store(T* p, Vector<T> v) const { thalweg::THALWEG_ISA::store(p, v); }
+  template <class Index>
+  THALWEG_RULE Codes<T> codes(const Index* p) const {
+    return load_codes<T>(p);
   }
-  void store(E* p, std::int64_t n) const {
-    for (std::int64_t i = 0; i < n; ++i) p[i] = elements[i];
+  template <class Index>
+  THALWEG_RULE void store(Index* p, Codes<T> codes) const {
+    store_codes<T>(p, codes);
   }
 };
+
+template <class T>
+struct Part {
+  Lanes<T> lanes;
+  std::int64_t n;
+
+  explicit Part(std::int64_t count) : lanes(static_cast<int>(count)), n(count) {}
+  THALWEG_RULE Vector<T> load(const T* p) const { return lanes.load(p); }
+  THALWEG_RULE void store(T* p, Vector<T> v) const { lanes.store(p, v); }
+  template <class Index>
+  THALWEG_RULE Codes<T> codes(const Index* p) const {
+    Index all[kWidth<T>] = {};
+    for (std::int64_t i = 0; i < n; ++i) all[i] = p[i];
+    return load_codes<T>(all);
+  }
+  template <class Index>
+  THALWEG_RULE void store(Index* p, Codes<T> codes) const {
+    Index all[kWidth<T>];
+    store_codes<T>(all, codes);
+    for (std::int64_t i = 0; i < n; ++i) p[i] = all[i];
+  }
+};
+
+// f(window, number, i, vectors, access) for every window of a row and for pieces of several registers
+// (a constant) that cover [0, n) from i on; a last one overlaps the one before.
+template <class T, int kMost, class F>
+THALWEG_RULE void for_pieces_of(const PoolRow& row, const F& f) {
+  constexpr std::int64_t w = kWidth<T>;
+  constexpr std::integral_constant<int, kMost> most;
+  constexpr std::integral_constant<int, 1> one;
+  if (row.n < w) {
+    const Part<T> part(row.n);
+    for (std::int64_t r = 0; r < row.count; ++r) f(row.windows[r], r, std::int64_t{0}, one, part);
+    return;
+  }
+  for (std::int64_t r = 0; r < row.count; ++r) {
+    std::int64_t i = 0;
+    for (; i + kMost * w <= row.n; i += kMost * w) f(row.windows[r], r, i, most, Whole<T>());
+    for (; i + w <= row.n; i += w) f(row.windows[r], r, i, one, Whole<T>());
+    if (i < row.n) f(row.windows[r], r, row.n - w, one, Whole<T>());
+  }
+}
 
 template <class T>
 struct Best {
@@ -93,159 +130,85 @@ struct Best {
 };
 
 template <class T, class Index>
-void max_forward(const T* x, PoolTaps taps, bool relu, T* y, Index* index, std::int64_t n) {
-  const auto vector = [&](auto&& tap_at, T* y_out, Index* index_out) __attribute__((always_inline)) {
-    Best<T> best{tap_at(taps.data[0].offset), broadcast<Code<T>>(taps.data[0].code)};
-    for (std::int64_t t = 1; t < taps.count; ++t) best.meet(tap_at(taps.data[t].offset), taps.data[t].code);
-    if (relu) best.relu(static_cast<std::int32_t>(kNoTap<Index>));
-    store(y_out, best.value);
-    store_codes<T>(index_out, best.code);
-  };
-  if (n >= kWidth<T>)
-    return for_vectors<T>(n, [&](std::int64_t i) {
-      vector([&](std::int64_t at) { return load(x + at + i); }, y + i, index + i);
-    });
-  Short<T, kWidth<T>> values(y, 0);
-  Short<Index, kWidth<T>> codes(index, 0);
-  vector([&](std::int64_t at) { return load(Short<T, kWidth<T>>(x + at, n).elements); }, values.elements,
-         codes.elements);
-  values.store(y, n);
-  codes.store(index, n);
+void max_forward(const T* x, const PoolRow& row, bool relu, T* y, Index* index) {
+  for_pieces_of<T, 4>(row, [&](const PoolWindow& window, std::int64_t r, std::int64_t i, auto vectors,
+                               const auto& access) __attribute__((always_inline)) {
+    const T* from = x + window.offset + i;
+    Best<T> best[vectors];
+    for (int v = 0; v < vectors; ++v)
+      best[v] = {access.load(from + window.taps[0].offset + v * kWidth<T>),
+                 broadcast<Code<T>>(window.taps[0].code)};
+    for (std::int64_t t = 1; t < window.count; ++t)
+      for (int v = 0; v < vectors; ++v)
+        best[v].meet(access.load(from + window.taps[t].offset + v * kWidth<T>), window.taps[t].code);
+    for (int v = 0; v < vectors; ++v) {
+      if (relu) best[v].relu(static_cast<std::int32_t>(kNoTap<Index>));
+      access.store(y + r * row.step + i + v * kWidth<T>, best[v].value);
+      access.store(index + r * row.code + i + v * kWidth<T>, best[v].code);
+    }
+  });
 }
 
 template <class T, class Index>
-void max_backward(const T* dy, const Index* index, PoolTaps windows, T* dx, std::int64_t n) {
-  const auto vector = [&](auto&& codes_at, auto&& dy_at) __attribute__((always_inline)) {
-    Vector<T> sum{};
-    for (std::int64_t t = 0; t < windows.count; ++t) {
-      const PoolTap& window = windows.data[t];
-      const Codes<T> chosen = codes_at(window.index) == broadcast<Code<T>>(window.code);
-      sum += (Vector<T>)(chosen & (Codes<T>)dy_at(window.offset));
+void max_backward(const T* dy, const Index* index, const PoolRow& row, T* dx) {
+  for_pieces_of<T, 4>(row, [&](const PoolWindow& window, std::int64_t r, std::int64_t i, auto vectors,
+                               const auto& access) __attribute__((always_inline)) {
+    Vector<T> sum[vectors] = {};
+    for (std::int64_t t = 0; t < window.count; ++t) {
+      const PoolTap& tap = window.taps[t];
+      const Codes<T> code = broadcast<Code<T>>(tap.code);
+      for (int v = 0; v < vectors; ++v) {
+        const std::int64_t at = i + v * kWidth<T>;
+        const Codes<T> chosen = access.codes(index + window.index + tap.index + at) == code;
+        sum[v] += (Vector<T>)(chosen & (Codes<T>)access.load(dy + window.offset + tap.offset + at));
+      }
     }
-    return sum;
-  };
-  if (n >= kWidth<T>)
-    return for_vectors<T>(n, [&](std::int64_t i) {
-      store(dx + i, vector([&](std::int64_t at) { return load_codes<T>(index + at + i); },
-                           [&](std::int64_t at) { return load(dy + at + i); }));
-    });
-  Short<T, kWidth<T>> sums(dx, 0);
-  store(
-      sums.elements,
-      vector([&](std::int64_t at) { return load_codes<T>(Short<Index, kWidth<T>>(index + at, n).elements); },
-             [&](std::int64_t at) { return load(Short<T, kWidth<T>>(dy + at, n).elements); }));
-  sums.store(dx, n);
+    for (int v = 0; v < vectors; ++v) access.store(dx + r * row.step + i + v * kWidth<T>, sum[v]);
+  });
 }
 
 template <class T, class Index>
-void max_pick(const T* x, const Index* index, PoolTaps taps, T* y, std::int64_t n) {
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) y[i] = T(0);
-  for (std::int64_t t = 0; t < taps.count; ++t) {
-    const T* tap = x + taps.data[t].offset;
-    const auto code = static_cast<Index>(taps.data[t].code);
-#pragma GCC ivdep
-    for (std::int64_t i = 0; i < n; ++i) y[i] = index[i] == code ? tap[i] : y[i];
-  }
-}
-
-template <class T>
-void mean(const T* x, PoolTaps taps, const T* divisor, bool each, T* y, std::int64_t n) {
-  const auto vector = [&](auto&& tap_at, auto&& divisor_at) __attribute__((always_inline)) {
-    Vector<T> sum{};
-    for (std::int64_t t = 0; t < taps.count; ++t) sum += tap_at(taps.data[t].offset);
-    return divisor ? sum / (each ? divisor_at() : broadcast(*divisor)) : sum;
-  };
-  if (n >= kWidth<T>)
-    return for_vectors<T>(n, [&](std::int64_t i) {
-      store(y + i,
-            vector([&](std::int64_t at) { return load(x + at + i); }, [&] { return load(divisor + i); }));
-    });
-  Short<T, kWidth<T>> means(y, 0);
-  store(means.elements, vector([&](std::int64_t at) { return load(Short<T, kWidth<T>>(x + at, n).elements); },
-                               [&] { return load(Short<T, kWidth<T>>(divisor, n).elements); }));
-  means.store(y, n);
-}
-
-template <class T>
-void mean_backward(const T* dy, PoolTaps windows, T* dx, std::int64_t n) {
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) dx[i] = T(0);
-  for (std::int64_t t = 0; t < windows.count; ++t) {
-    const T* window = dy + windows.data[t].offset;
-    const T divisor = static_cast<T>(windows.data[t].divisor);
-#pragma GCC ivdep
-    for (std::int64_t i = 0; i < n; ++i) dx[i] += window[i] / divisor;
-  }
-}
-
-// Columns `first`, first + stride, … of a row belong to one phase, from `place` on.
-struct Phase {
-  std::int64_t first, place, count;
-
-  Phase(const PoolSpread& s, std::int64_t phase) {
-    first = ((phase - s.padding) % s.stride + s.stride) % s.stride;
-    place = (first + s.padding) / s.stride;
-    const std::int64_t columns = first < s.columns ? (s.columns - first + s.stride - 1) / s.stride : 0;
-    count = columns < s.places - place ? columns : s.places - place;
-  }
-};
-
-template <int kStride, class T>
-THALWEG_RULE void take(const T* x, std::int64_t stride, T* out, std::int64_t n) {
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) out[i] = x[i * (kStride ? kStride : stride)];
-}
-
-template <class T>
-void spread(const T* x, const PoolSpread& s, T* out) {
-  for (std::int64_t p = 0; p < s.stride; ++p) {
-    const Phase phase(s, p);
-    for (std::int64_t r = 0; r < s.rows; ++r) {
-      const T* from = x + r * s.row + phase.first;
-      T* to = out + r * s.spread_row + p * s.phase + phase.place;
-      if (s.stride == 1)
-        take<1>(from, 1, to, phase.count);
-      else if (s.stride == 2)
-        take<2>(from, 2, to, phase.count);
-      else
-        take<0>(from, s.stride, to, phase.count);
+void max_pick(const T* x, const Index* index, const PoolRow& row, T* y) {
+  for_pieces_of<T, 1>(row, [&](const PoolWindow& window, std::int64_t r, std::int64_t i, auto,
+                               const auto& access) __attribute__((always_inline)) {
+    const Codes<T> codes = access.codes(index + r * row.code + i);
+    Vector<T> picked{};
+    for (std::int64_t t = 0; t < window.count; ++t) {
+      const PoolTap& tap = window.taps[t];
+      picked =
+          codes == broadcast<Code<T>>(tap.code) ? access.load(x + window.offset + tap.offset + i) : picked;
     }
-  }
+    access.store(y + r * row.step + i, picked);
+  });
 }
 
 template <class T>
-void gather(const T* from, const PoolSpread& s, T* x) {
-  for (std::int64_t r = 0; r < s.rows; ++r) {
-    const T* row = from + r * s.spread_row;
-    T* to = x + r * s.row;
-    if (s.stride == 2) {  // both phases at once: the vectoriser interleaves them
-      const std::int64_t p = s.padding;
-      const T *even = row + p % 2 * s.phase + p / 2, *odd = row + (p + 1) % 2 * s.phase + (p + 1) / 2;
-#pragma GCC ivdep
-      for (std::int64_t i = 0; i < s.columns / 2; ++i) to[2 * i] = even[i], to[2 * i + 1] = odd[i];
-      if (s.columns % 2) to[s.columns - 1] = even[s.columns / 2];
-      continue;
-    }
-    for (std::int64_t p = 0; p < s.stride; ++p) {
-      const Phase phase(s, p);
-      const T* places = row + p * s.phase + phase.place;
-      for (std::int64_t i = 0; i < phase.count; ++i) to[phase.first + i * s.stride] = places[i];
-    }
-  }
+void mean(const T* x, const PoolRow& row, T* y) {
+  for_pieces_of<T, 8>(row, [&](const PoolWindow& window, std::int64_t r, std::int64_t i, auto vectors,
+                               const auto& access) __attribute__((always_inline)) {
+    const T* from = x + window.offset + i;
+    Vector<T> sum[vectors] = {};
+    for (std::int64_t t = 0; t < window.count; ++t)
+      for (int v = 0; v < vectors; ++v) sum[v] += access.load(from + window.taps[t].offset + v * kWidth<T>);
+    const Vector<T> divisor = broadcast(static_cast<T>(window.divisor));
+    for (int v = 0; v < vectors; ++v)
+      access.store(y + r * row.step + i + v * kWidth<T>, window.divisor == 1 ? sum[v] : sum[v] / divisor);
+  });
 }
 
 template <class T, class Index>
 constexpr MaxPoolLoops<T, Index> kMax{max_forward<T, Index>, max_backward<T, Index>, max_pick<T, Index>};
 template <class T>
-constexpr PoolLoops<T> kLoops{
-    kMax<T, std::uint8_t>, kMax<T, std::int32_t>, mean<T>, mean_backward<T>, spread<T>, gather<T>};
+constexpr PoolLoops<T> kLoops{kMax<T, std::uint8_t>, kMax<T, std::int32_t>, mean<T>};
 
 }  // namespace
 
 void fill(PoolKernels& kernels) {
   kernels.f32 = kLoops<float>;
   kernels.f64 = kLoops<double>;
+  kernels.bytes = {gather_bytes, scatter_bytes};
+  kernels.words = {gather_planes<float>, scatter_planes<float>};
+  kernels.pairs = {gather_planes<double>, scatter_planes<double>};
 }
 
 }  // namespace thalweg::THALWEG_ISA
