@@ -95,6 +95,43 @@ def test_training_steps_reduce_the_loss(name: str) -> None:
         assert losses[-1] < losses[0]
 
 
+def test_auxiliary_classifiers_have_the_papers_shapes_and_leave_the_network_as_it_is() -> None:
+    model, plain = networks.googlenet(10, auxiliary=True), networks.googlenet(10)
+    for head, channels in ((model.aux1, 512), (model.aux2, 528)):
+        expected = channels * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 10 + 10
+        assert sum(p.numel() for p in head.parameters()) == expected
+    missed = plain.load_state_dict(model.state_dict(), strict=False)
+    assert not missed.missing_keys
+    assert all(key.startswith(("aux1.", "aux2.")) for key in missed.unexpected_keys)
+    x = tw.Tensor(drawn("googlenet", 1)[0])
+    np.testing.assert_array_equal(model.eval()(x).data, plain.eval()(x).data)
+    shape = (3, 224, 224)
+    assert analysis.counts(model, shape) == analysis.counts(plain, shape)
+
+
+def test_a_step_on_all_three_losses_of_googlenet_lowers_them() -> None:
+    tw.manual_seed(0)
+    model, criterion = networks.googlenet(10, auxiliary=True), networks.AuxiliaryLoss()
+    optimizer = tw.optim.SGD(model.parameters(), lr=0.003)
+    x, y = drawn("googlenet", 2)
+
+    def losses() -> tuple[Any, list[float]]:
+        tw.manual_seed(1)  # the same dropout before and after the step
+        outputs = model(tw.Tensor(x))
+        assert isinstance(outputs, networks.GoogLeNetOutputs)
+        assert all(logits.shape == (2, 10) for logits in outputs)
+        return criterion(outputs, y), [tw.cross_entropy(logits, y).item() for logits in outputs]
+
+    loss, (main_loss, aux2, aux1) = losses()
+    assert loss.item() == pytest.approx(main_loss + 0.3 * (aux1 + aux2), rel=1e-6)
+    loss.backward()
+    assert all(np.abs(p.grad.data).max() > 0 for p in model.parameters())
+    optimizer.step()
+    assert losses()[0].item() < loss.item()
+    logits = model.eval()(tw.Tensor(x))
+    assert criterion(logits, y).item() == tw.cross_entropy(logits, y).item()
+
+
 def test_captured_inception_and_residual_steps_equal_define_by_run() -> None:
     def run(build: Any, captured: bool) -> list[bytes]:
         tw.manual_seed(0)

@@ -39,7 +39,8 @@ class Count(NamedTuple):
 def counts(model: nn.Module, input_shape: Shape) -> list[Count]:
     """A row for each child of `model`, or for the model itself if it has none.
 
-    The model runs once on zeros, in evaluation mode.
+    The model runs once on zeros, in evaluation mode; children that do not run then, such as
+    auxiliary classifiers, have no row.
 
     Args:
         input_shape: of one sample, (3, 224, 224).
@@ -59,7 +60,7 @@ def counts(model: nn.Module, input_shape: Shape) -> list[Count]:
         for module, training in modes:
             module.__dict__["training"] = training
     children = list(model.named_children()) or [(type(model).__name__, model)]
-    return [_row(name, module, shapes) for name, module in children]
+    return [_row(name, module, shapes) for name, module in children if module in shapes]
 
 
 @contextmanager

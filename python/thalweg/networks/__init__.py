@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from .alexnet import alexnet
-from .googlenet import INCEPTION_WIDTHS, googlenet, inception, small_inception
+from .googlenet import (
+    INCEPTION_WIDTHS,
+    AuxiliaryLoss,
+    GoogLeNet,
+    GoogLeNetOutputs,
+    googlenet,
+    inception,
+    small_inception,
+)
 from .lenet import lenet
 from .residual import BasicBlock, ResNet, residual_net, resnet18
 
@@ -20,7 +28,10 @@ NETWORKS = {
 __all__ = [
     "INCEPTION_WIDTHS",
     "NETWORKS",
+    "AuxiliaryLoss",
     "BasicBlock",
+    "GoogLeNet",
+    "GoogLeNetOutputs",
     "ResNet",
     "alexnet",
     "googlenet",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+from .. import functional as F
 from .. import nn
 
 
@@ -34,6 +36,8 @@ INCEPTION_WIDTHS = {
     "inception5b": Widths(384, 192, 384, 48, 128, 128),
 }
 
+AUXILIARY = {"aux1": "inception4a", "aux2": "inception4d"}  # head: the layer whose output it sees
+
 
 def convolution(
     inputs: int, outputs: int, kernel: int, stride: int = 1, *, batch_norm: bool = False
@@ -61,14 +65,94 @@ def inception(inputs: int, widths: Widths, *, batch_norm: bool = False) -> nn.Co
     )
 
 
-def googlenet(classes: int = 1000, *, batch_norm: bool = False) -> nn.Sequential:
-    """GoogLeNet as table 1 of Szegedy et al. 2015 ("Going deeper with convolutions") has it.
+class GoogLeNetOutputs(NamedTuple):
+    """Logits (N, classes) of the network and its auxiliary classifiers, in torchvision's order."""
 
-    Without the auxiliary classifiers. With `batch_norm`, BatchNorm after every convolution takes
-    the place of local response normalisation (Ioffe & Szegedy 2015).
+    logits: Any
+    aux_logits2: Any
+    aux_logits1: Any
+
+
+class GoogLeNet(nn.Module):
+    """GoogLeNet with the auxiliary classifiers of the paper's section 5, which bring gradients to
+    its middle (see `AUXILIARY`).
+
+    Keys and dropout of all other layers are those of the network without them.
+
+    Args:
+        layers: all layers, as `googlenet` has them.
+        heads: those that `AUXILIARY` names.
 
     Shape:
-        x: (N, 3, 224, 224), y: (N, classes).
+        x: (N, 3, 224, 224); y: `GoogLeNetOutputs` in training, (N, classes) in evaluation, where
+        the heads do not run.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module], heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, module in (*layers.items(), *heads.items()):
+            self.add_module(name, module)
+
+    def forward(self, x: Any) -> Any:
+        seen = {}
+        for name, module in self.named_children():
+            if name not in AUXILIARY:
+                x = seen[name] = module(x)
+        if not self.training:
+            return x
+        aux1, aux2 = (getattr(self, head)(seen[layer]) for head, layer in AUXILIARY.items())
+        return GoogLeNetOutputs(x, aux2, aux1)
+
+
+class AuxiliaryLoss:
+    """loss(logits, y) + weight * (loss(aux1, y) + loss(aux2, y)); loss(logits, y) of logits alone.
+
+    Args:
+        loss: of logits and target; default `nn.CrossEntropyLoss()`.
+        weight: 0.3 in the paper.
+    """
+
+    def __init__(self, loss: Callable[[Any, Any], Any] | None = None, weight: float = 0.3) -> None:
+        self.loss = nn.CrossEntropyLoss() if loss is None else loss
+        self.weight = weight
+        self.reduction = getattr(self.loss, "reduction", "mean")
+
+    def __call__(self, outputs: Any, target: Any) -> Any:
+        if not isinstance(outputs, GoogLeNetOutputs):
+            return self.loss(outputs, target)
+        auxiliary = F.add(
+            self.loss(outputs.aux_logits1, target), self.loss(outputs.aux_logits2, target)
+        )
+        return F.add(self.loss(outputs.logits, target), F.mul(auxiliary, self.weight))
+
+
+def auxiliary_classifier(inputs: int, classes: int, *, batch_norm: bool = False) -> nn.Sequential:
+    """The head of 14 x 14 images: 5 x 5 / 3 mean, 128 channels, 1024 units, 70 % dropout."""
+    return nn.Sequential(
+        {
+            "pool": nn.AvgPool2d(5, 3),
+            "conv": convolution(inputs, 128, 1, batch_norm=batch_norm),
+            "flatten": nn.Flatten(),
+            "linear1": nn.Linear(128 * 4 * 4, 1024),
+            "relu": nn.ReLU(),
+            "dropout": nn.Dropout(0.7),
+            "linear2": nn.Linear(1024, classes),
+        }
+    )
+
+
+def googlenet(
+    classes: int = 1000, *, batch_norm: bool = False, auxiliary: bool = False
+) -> nn.Sequential | GoogLeNet:
+    """GoogLeNet as table 1 of Szegedy et al. 2015 ("Going deeper with convolutions") has it.
+
+    Args:
+        batch_norm: BatchNorm after every convolution takes the place of local response
+            normalisation (Ioffe & Szegedy 2015).
+        auxiliary: with the two auxiliary classifiers; train it with `AuxiliaryLoss`.
+
+    Shape:
+        x: (N, 3, 224, 224), y: (N, classes); in training with `auxiliary`, `GoogLeNetOutputs`.
     """
 
     def pool() -> nn.Module:
@@ -95,7 +179,13 @@ def googlenet(classes: int = 1000, *, batch_norm: bool = False) -> nn.Sequential
     layers["flatten"] = nn.Flatten()
     layers["dropout"] = nn.Dropout(0.4)
     layers["linear"] = nn.Linear(channels, classes)
-    return nn.Sequential(layers)
+    if not auxiliary:
+        return nn.Sequential(layers)
+    heads = {
+        head: auxiliary_classifier(INCEPTION_WIDTHS[layer].out, classes, batch_norm=batch_norm)
+        for head, layer in AUXILIARY.items()
+    }
+    return GoogLeNet(layers, heads)
 
 
 def small_inception(classes: int = 10, *, batch_norm: bool = True) -> nn.Sequential:
