@@ -7,6 +7,7 @@ forgotten. Called on arrays, the pairs serve a training loop written by hand.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .. import _core
@@ -109,3 +110,15 @@ def gelu_backward(dy: T, x: Any) -> T:
         return gelu_backward(g, x), mul(mul(g, dy), mul(density, sub(2, x2)))
 
     return record(_core.gelu_backward(data_of(dy), data_of(x)), backward, dy, x)
+
+
+# Those that a fused operation applies and whose gradient their output determines.
+ACTIVATIONS: dict[str | None, Callable[[Any], Any]] = {
+    None: lambda x: x,
+    "identity": lambda x: x,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "softplus": softplus,
+}

@@ -14,6 +14,7 @@ from .. import _core
 from ..autograd import is_grad_enabled
 from ..backend import Array, ArrayLike
 from ..variable import array_of, data_of, first_order, record
+from .activation import ACTIVATIONS
 from .differentiate import differentiate
 from .elementwise import add, div, mul, sqrt, square, sub
 from .reduction import mean
@@ -77,16 +78,14 @@ def batch_norm(
         count=count,
     )
     fixed = None if training else _fixed_statistics(running_mean, running_var)
-    plain = residual is None and activation is None
 
     def backward(dy: Any) -> Any:
-        if is_grad_enabled() and plain:
-            formula = _batch_norm_formula(eps, axis, fixed)
-            return (*differentiate(formula, (x, gamma, beta), dy), None)
+        if is_grad_enabled():
+            formula = _batch_norm_formula(eps, axis, fixed, activation)
+            return differentiate(formula, (x, gamma, beta, residual), dy)
         parts = _core.batch_norm_backward(dy.data, data_of(x), data_of(gamma), saved, axis=axis)
         four = parts if residual is not None else (*parts, None)
-        name = "batch_norm with residual or activation"
-        return first_order(name, four, dy, x, gamma, beta, residual)
+        return first_order("batch_norm", four, dy)
 
     return record(y, backward, x, gamma, beta, residual), saved
 
@@ -95,8 +94,10 @@ def _fixed_statistics(mean: Any, var: Any) -> tuple[Array, Array]:
     return array_of(mean).copy(), array_of(var).copy()
 
 
-def _batch_norm_formula(eps: float, axis: int, fixed: tuple[Array, Array] | None) -> Any:
-    def formula(x: Any, gamma: Any, beta: Any) -> Any:
+def _batch_norm_formula(
+    eps: float, axis: int, fixed: tuple[Array, Array] | None, activation: str | None
+) -> Any:
+    def formula(x: Any, gamma: Any, beta: Any, residual: Any) -> Any:
         channel = [1] * x.ndim
         channel[axis] = x.shape[axis]
         others = [i for i in range(x.ndim) if i != axis % x.ndim]
@@ -106,7 +107,8 @@ def _batch_norm_formula(eps: float, axis: int, fixed: tuple[Array, Array] | None
         else:
             deviation = sub(x, fixed[0].reshape(channel))
             variance = fixed[1].reshape(channel)
-        return _scale_and_shift(div(deviation, sqrt(add(variance, eps))), gamma, beta, channel)
+        y = _scale_and_shift(div(deviation, sqrt(add(variance, eps))), gamma, beta, channel)
+        return ACTIVATIONS[activation](y if residual is None else add(y, residual))
 
     return formula
 

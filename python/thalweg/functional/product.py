@@ -131,20 +131,26 @@ def _rows(x: T) -> T:
     return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
 
 
-def linear(x: T, weight: Any, bias: Any = None) -> T:
-    """x @ weight.T + bias.
+def linear(x: T, weight: Any, bias: Any = None, *, activation: str | None = None) -> T:
+    """activation(x @ weight.T + bias).
 
     Args:
         x: (..., I).
         weight: (O, I), as PyTorch keeps it.
         bias: (O,) or None.
+        activation: as for `matmul`.
 
     Returns:
         (..., O).
     """
-    y = _core.matmul(data_of(x), array_of(weight).swapaxes(-1, -2), bias=data_of(bias))
+    if activation not in ACTIVATION_BACKWARD:
+        remedy = "apply the activation to the result"
+        refuse_to_record(f"linear(activation={activation!r})", remedy, x, weight, bias)
+    transposed = array_of(weight).swapaxes(-1, -2)
+    y = _core.matmul(data_of(x), transposed, bias=data_of(bias), activation=activation)
 
-    def backward(dy: Any) -> Any:
+    def backward(dy: Any, y: Any = None) -> Any:
+        dy = ACTIVATION_BACKWARD[activation](dy, y)
         dx = matmul(dy, weight) if needs_grad(x) else None
         dw = db = None
         if needs_grad(weight):
@@ -153,7 +159,7 @@ def linear(x: T, weight: Any, bias: Any = None) -> T:
             db = sum_to(dy, array_of(bias).shape)
         return dx, dw, db
 
-    return record(y, backward, x, weight, bias)
+    return record(y, backward, x, weight, bias, keep_output=activation is not None)
 
 
 def block_linear(x: T, weight: Any, bias: Any = None) -> T:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import functional as F
 from .. import nn
+from ..nn.chain import chain
 
 
 class BasicBlock(nn.Module):
@@ -19,7 +19,6 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         same = stride == 1 and inputs == outputs
@@ -33,8 +32,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Any) -> Any:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(F.add(self.bn2(self.conv2(y)), shortcut))
+        y = self.bn1(self.conv1(x), activation="relu")
+        return self.bn2(self.conv2(y), residual=shortcut, activation="relu")
 
 
 class ResNet(nn.Module):
@@ -62,9 +61,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Any) -> Any:
-        for layer in self.children():
-            x = layer(x)
-        return x
+        return chain(self.children(), x)
 
 
 def resnet18(classes: int = 1000) -> ResNet:

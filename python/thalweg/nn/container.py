@@ -7,14 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import functional as F
+from .chain import apply, chain
 from .module import Module
 
 
 class Sequential(Module):
     """The modules one after the other; `Sequential(a, b)` or `Sequential({"first": a, …})`.
 
-    Indexing gives a module, slicing a Sequential that shares its modules.
+    Indexing gives a module, slicing a Sequential that shares its modules. ReLU is applied by the
+    module before it where this can take it along (see `nn.chain`), with the same bits.
     """
+
+    fuses = ("residual", "activation")
 
     def __init__(self, *modules: Any) -> None:
         super().__init__()
@@ -27,10 +31,8 @@ class Sequential(Module):
                 raise TypeError(f"Sequential: {name} must be a Module, got {type(module).__name__}")
             self.add_module(name, module)
 
-    def forward(self, x: Any) -> Any:
-        for module in self._modules.values():
-            x = module(x)
-        return x
+    def forward(self, x: Any, residual: Any = None, activation: str | None = None) -> Any:
+        return chain(self.children(), x, residual, activation)
 
     def append(self, module: Module) -> Sequential:
         """Add one more module at the end."""
@@ -76,13 +78,16 @@ class ModuleList(Module):
 class Residual(Module):
     """body(x) + shortcut(x); without a shortcut, body(x) + x (He 2016)."""
 
+    fuses = ("activation",)
+
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         super().__init__()
         self.body = body
         self.shortcut = shortcut
 
-    def forward(self, x: Any) -> Any:
-        return F.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
+    def forward(self, x: Any, activation: str | None = None) -> Any:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return apply(self.body, x, shortcut, activation)
 
 
 class Concat(Module):

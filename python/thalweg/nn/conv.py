@@ -36,6 +36,8 @@ class Conv2d(Module):
     the elements of a kernel.
     """
 
+    fuses = ("activation",)
+
     def __init__(
         self,
         in_channels: int,
@@ -78,10 +80,9 @@ class Conv2d(Module):
         self.weight = _uniform(shape, bound, dtype, generator)
         self.bias = _uniform((out_channels,), bound, dtype, generator) if bias else None
 
-    def forward(self, x: Any) -> Any:
-        return F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    def forward(self, x: Any, activation: str | None = None) -> Any:
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(x, self.weight, self.bias, *options, activation=activation)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

@@ -45,6 +45,8 @@ class Linear(Module):
     Initial values are PyTorch's: all uniform in ±1/sqrt(I).
     """
 
+    fuses = ("activation",)
+
     def __init__(
         self,
         in_features: int,
@@ -62,8 +64,8 @@ class Linear(Module):
         self.weight = _uniform((out_features, in_features), bound, dtype, generator)
         self.bias = _uniform((out_features,), bound, dtype, generator) if bias else None
 
-    def forward(self, x: Any) -> Any:
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, activation: str | None = None) -> Any:
+        return F.linear(x, self.weight, self.bias, activation=activation)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

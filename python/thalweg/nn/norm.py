@@ -13,6 +13,7 @@ from ..backend import check_float
 from ..functional.shape import channels_last
 from ..recording import refuse
 from ..variable import array_of
+from .chain import finish
 from .module import M, Module
 from .parameter import Parameter
 
@@ -34,6 +35,7 @@ class BatchNorm(Module):
     Buffers: running_mean (C,), running_var (C,), num_batches_tracked () int64.
     """
 
+    fuses = ("residual", "activation")
     ranks: ClassVar[tuple[int, ...]] = ()
     momentum: float | None
 
@@ -67,34 +69,43 @@ class BatchNorm(Module):
         self.register_buffer("running_var", np.ones(num_features, dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, residual: Any = None, activation: str | None = None) -> Any:
         if self.ranks and x.ndim not in self.ranks:
             expected = " or ".join(str(n) for n in self.ranks)
             raise ValueError(
                 f"{type(self).__name__}: x must have {expected} axes, got shape {tuple(x.shape)}"
             )
         tracked = self.num_batches_tracked is not None
-        if not self.training and tracked:
-            return self._normalise(x, training=False, momentum=0)
-        average = self.momentum is None and tracked
-        y = self._normalise(x, training=True, momentum=self.momentum or 0, average=average)
+        options: dict[str, Any] = {"training": False, "momentum": 0}
+        if self.training or not tracked:
+            count = self.num_batches_tracked if self.momentum is None else None
+            options = {"training": True, "momentum": self.momentum or 0, "count": count}
+        y = self._normalise(x, residual, activation, options)
         if self.training and tracked:
             _core.advance(self.num_batches_tracked)
         return y
 
-    def _normalise(self, x: Any, *, training: bool, momentum: float, average: bool = False) -> Any:
-        arguments = (x, self.weight, self.bias, self.running_mean, self.running_var)
-        count = self.num_batches_tracked if average else None
-        if training and self.comm is not None and self.comm.size > 1:
-            refuse("sync_batch_norm communicates", "capture the steps of one rank only")
-            momentum = momentum if count is None else 1 / (int(count) + 1)
-            return F.sync_batch_norm(*arguments, self.comm, momentum=momentum, eps=self.eps)
-        options: dict[str, Any] = {"training": training, "momentum": momentum, "count": count}
-        if channels_last(array_of(x)):
-            rows = F.permute(x, (0, 2, 3, 1))
-            y, _ = F.batch_norm(rows, *arguments[1:], **options, eps=self.eps, axis=-1)
-            return F.permute(y, (0, 3, 1, 2))
-        return F.batch_norm(*arguments, **options, eps=self.eps)[0]
+    def _normalise(self, x: Any, residual: Any, activation: Any, options: dict[str, Any]) -> Any:
+        arguments = (self.weight, self.bias, self.running_mean, self.running_var)
+        if options["training"] and self.comm is not None and self.comm.size > 1:
+            y = self._synchronised((x, *arguments, self.comm), options)
+            return finish(y, residual, activation)
+        if residual is not None and tuple(residual.shape) != tuple(x.shape):
+            return finish(self._normalise(x, None, None, options), residual, activation)
+        options = options | {"eps": self.eps, "activation": activation}
+        if not channels_last(array_of(x)):
+            return F.batch_norm(x, *arguments, **options, residual=residual)[0]
+        rows = None if residual is None else F.permute(residual, (0, 2, 3, 1))
+        options = options | {"axis": -1, "residual": rows}
+        return F.permute(
+            F.batch_norm(F.permute(x, (0, 2, 3, 1)), *arguments, **options)[0], (0, 3, 1, 2)
+        )
+
+    def _synchronised(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        refuse("sync_batch_norm communicates", "capture the steps of one rank only")
+        count = options["count"]
+        momentum = options["momentum"] if count is None else 1 / (int(count) + 1)
+        return F.sync_batch_norm(*arguments, momentum=momentum, eps=self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -20,6 +20,8 @@ class MaxPool2d(Module):
         x: (N, C, H, W), y: (N, C, OH, OW).
     """
 
+    fuses = ("activation",)
+
     def __init__(
         self,
         kernel_size: Pair,
@@ -38,9 +40,9 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
         self.activation = activation
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, activation: str | None = None) -> Any:
         window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        return F.max_pool2d(x, *window, activation=self.activation)[0]
+        return F.max_pool2d(x, *window, activation=self.activation or activation)[0]
 
     def extra_repr(self) -> str:
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
