@@ -186,3 +186,18 @@ def test_arrays_of_other_libraries_are_inputs() -> None:
     weight = tw.ones(2, requires_grad=True)
     (weight * x).sum().backward()
     np.testing.assert_array_equal(weight.grad, [4, 2])
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_gradients_of_joined_arrays_are_views_of_the_whole_one(last: bool) -> None:
+    def images(channels: int) -> Any:
+        x = np.ones((2, 4, 5, channels), np.float32).transpose(0, 3, 1, 2)
+        return tw.Tensor(x if last else x.copy(order="C"), requires_grad=True)
+
+    joined, dy = F.concatenate([images(3), images(2)], 1), images(5).detach()
+    node, gradients = joined._node, (dy,)
+    if last:  # channels-last images are joined behind a transposition
+        (node,), gradients = node.edges, node.backward(dy)
+    gradients = node.backward(*gradients)
+    assert [g.data.size for g in gradients] == [3 * 40, 2 * 40]
+    assert all(np.shares_memory(g.data, dy.data) for g in gradients)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
+import thalweg as tw
 from optim_table import (
     Options,
     Row,
@@ -51,6 +53,55 @@ def test_state_dict_continues_bit_for_bit(row: Row, options: Options, dtype: Any
         other.step(drawn(shapes, dtype, t))
     assert_same_bits(moved, params)
     assert_same_bits(other.ema, opt.ema)
+
+
+@every_variant
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_copy_continues_bit_for_bit_and_by_itself(
+    row: Row, options: Options, pickled: bool
+) -> None:
+    shapes = [(5, 3), (17,)]
+    params = drawn(shapes, np.float32, 0)
+    opt = row.make(params, **options, ema_decay=0.9)
+    for t in range(3):
+        opt.step(drawn(shapes, np.float32, t))
+    other = pickle.loads(pickle.dumps(opt)) if pickled else copy.deepcopy(opt)
+    before = copy.deepcopy(params)
+    for t in range(3, 6):
+        other.step(drawn(shapes, np.float32, t))
+    assert_same_bits(params, before)
+    for t in range(3, 6):
+        opt.step(drawn(shapes, np.float32, t))
+    assert_same_bits(other.param_groups[0]["params"], params)
+    assert_same_bits(other.ema, opt.ema)
+
+
+@pytest.mark.parametrize("options", [{"state_dtype": "int8"}, {"copy_dtype": "float16"}, {}])
+def test_a_model_and_its_optimizer_are_copied_together(options: Options) -> None:
+    def step(model: Any, opt: Any) -> None:
+        model(tw.ones(2, 5)).square().mean().backward()
+        opt.step(zero_grad=True)
+
+    tw.manual_seed(0)
+    model = tw.nn.Linear(5, 3)
+    opt = Adam([{"params": [model.weight], "lr": 0.1}, {"params": [model.bias]}], **options)
+    step(model, opt)
+    twin, twins_opt = copy.deepcopy((model, opt))
+    assert twins_opt.param_groups[0]["params"][0] is twin.weight
+    step(model, opt)
+    step(twin, twins_opt)
+    assert_same_bits([p.data for p in twin.parameters()], [p.data for p in model.parameters()])
+
+
+def test_a_copy_keeps_what_was_set_and_loaded() -> None:
+    p = np.ones(3, np.float32)
+    opt = SGD([p], lr=0.1, momentum=0.9)
+    saved = opt.state_dict()
+    saved["param_groups"][0]["foreach"] = None  # an option of PyTorch's alone
+    opt.load_state_dict(saved)
+    opt.param_groups[0]["lr"], opt.max_norm = 0.25, 3.0
+    other = copy.deepcopy(opt)
+    assert (other.param_groups[0]["lr"], other.max_norm, other.defaults["lr"]) == (0.25, 3.0, 0.1)
 
 
 def test_loading_a_fresh_state_starts_anew() -> None:

@@ -245,8 +245,13 @@ def test_infinite_gradients_stay_where_they_belong() -> None:
 
 
 def test_global_average_is_the_mean_of_each_plane() -> None:
-    x = drawn((3, 5, 7, 7))
-    np.testing.assert_array_equal(F.global_avg_pool2d(x), _core.mean(x, (2, 3), keepdims=True))
+    x = drawn((3, 5, 7, 6))
+    for layout in LAYOUTS:
+        y = F.global_avg_pool2d(laid(x, layout))
+        assert same_bits([y], [_core.avg_pool2d(x, (7, 6))])
+        np.testing.assert_allclose(y, x.mean((2, 3), np.float64, keepdims=True), atol=1e-6)
+    with pytest.raises(ValueError, match="kernel must be between 1"):
+        F.global_avg_pool2d(x[..., :0])
 
 
 # --- gradients -----------------------------------------------------------------------------------

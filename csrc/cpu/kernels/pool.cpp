@@ -58,6 +58,18 @@ struct Whole {
   THALWEG_RULE void store(Index* p, Codes<T> codes) const {
     store_codes<T>(p, codes);
   }
+  // sum + x where p names `code`
+  template <class Index>
+  THALWEG_RULE Vector<T> add_chosen(Vector<T> sum, const T* x, const Index* p, std::int32_t code) const {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Index) == 1 && sizeof(T) == 4) {
+      const __mmask16 chosen =
+          _mm_cmpeq_epi8_mask(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8(static_cast<char>(code)));
+      return (Vector<T>)_mm512_mask_add_ps((__m512)sum, chosen, (__m512)sum, (__m512)load(x));
+    }
+#endif
+    return sum + (Vector<T>)((codes(p) == broadcast<Code<T>>(code)) & (Codes<T>)load(x));
+  }
 };
 
 template <class T>
@@ -79,6 +91,10 @@ struct Part {
     Index all[kWidth<T>];
     store_codes<T>(all, codes);
     for (std::int64_t i = 0; i < n; ++i) p[i] = all[i];
+  }
+  template <class Index>
+  THALWEG_RULE Vector<T> add_chosen(Vector<T> sum, const T* x, const Index* p, std::int32_t code) const {
+    return sum + (Vector<T>)((codes(p) == broadcast<Code<T>>(code)) & (Codes<T>)load(x));
   }
 };
 
@@ -156,12 +172,10 @@ void max_backward(const T* dy, const Index* index, const PoolRow& row, T* dx) {
     Vector<T> sum[vectors] = {};
     for (std::int64_t t = 0; t < window.count; ++t) {
       const PoolTap& tap = window.taps[t];
-      const Codes<T> code = broadcast<Code<T>>(tap.code);
-      for (int v = 0; v < vectors; ++v) {
-        const std::int64_t at = i + v * kWidth<T>;
-        const Codes<T> chosen = access.codes(index + window.index + tap.index + at) == code;
-        sum[v] += (Vector<T>)(chosen & (Codes<T>)access.load(dy + window.offset + tap.offset + at));
-      }
+      const T* from = dy + window.offset + tap.offset + i;
+      const Index* codes = index + window.index + tap.index + i;
+      for (int v = 0; v < vectors; ++v)
+        sum[v] = access.add_chosen(sum[v], from + v * kWidth<T>, codes + v * kWidth<T>, tap.code);
     }
     for (int v = 0; v < vectors; ++v) access.store(dx + r * row.step + i + v * kWidth<T>, sum[v]);
   });

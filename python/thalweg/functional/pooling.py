@@ -17,7 +17,6 @@ from ..recording import constant
 from ..variable import array_of, data_of, first_order, record
 from .differentiate import differentiate
 from .elementwise import add, mul, pow, square
-from .reduction import mean
 from .shape import concatenate, index
 
 T = TypeVar("T")
@@ -133,8 +132,11 @@ def avg_pool2d_backward(
 
 
 def global_avg_pool2d(x: T) -> T:
-    """The mean over all positions: (N, C, H, W) -> (N, C, 1, 1) (Lin, Chen & Yan 2014)."""
-    return mean(x, (2, 3), keepdims=True)
+    """The mean over all positions: (N, C, H, W) -> (N, C, 1, 1) (Lin, Chen & Yan 2014).
+
+    `avg_pool2d` with one window; ValueError as there, also where there are no positions.
+    """
+    return avg_pool2d(x, tuple(array_of(x).shape[-2:]))
 
 
 def local_response_norm(

@@ -9,7 +9,21 @@ from ..functional.pooling import Pair
 from .module import Module
 
 
-class MaxPool2d(Module):
+class _Pool2d(Module):
+    """The windows that both kinds of pooling have."""
+
+    def __init__(self, kernel_size: Pair, stride: Pair | None, padding: Pair, ceil: bool) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxPool2d(_Pool2d):
     """The largest element of each window; options are those of `functional.max_pool2d`.
 
     Args:
@@ -32,23 +46,15 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
         activation: str | None = None,
     ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.ceil_mode = ceil_mode
-        self.activation = activation
+        super().__init__(kernel_size, stride, padding, ceil_mode)
+        self.dilation, self.activation = dilation, activation
 
     def forward(self, x: Any, activation: str | None = None) -> Any:
         window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         return F.max_pool2d(x, *window, activation=self.activation or activation)[0]
 
-    def extra_repr(self) -> str:
-        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-
-class AvgPool2d(Module):
+class AvgPool2d(_Pool2d):
     """The mean of each window; options are those of `functional.avg_pool2d`.
 
     Shape:
@@ -63,19 +69,12 @@ class AvgPool2d(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.ceil_mode = ceil_mode
+        super().__init__(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = count_include_pad
 
     def forward(self, x: Any) -> Any:
         window = (self.kernel_size, self.stride, self.padding)
         return F.avg_pool2d(x, *window, self.ceil_mode, self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class GlobalAvgPool2d(Module):

@@ -32,6 +32,8 @@ from .options import (
 )
 from .slots import Slots
 
+_DERIVED = {"_native", "_block", "_bound", "_seen", "_slots"}  # made again from all the rest
+
 
 class Optimizer(Hyperparameters, Evaluation, Gradients):
     """Base of all optimizers; `step()` is one call into compiled code whatever the tensors.
@@ -132,6 +134,10 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
         group["lr_scale"] = as_scale(self._name, group["lr_scale"], len(owners))
         self.check(group)
         check_unique(self._name, [*self.param_groups, group])
+        self._hold(owners)
+        self.param_groups.append(group)
+
+    def _hold(self, owners: list[Any]) -> None:
         first = sum(len(slots.owners) for slots in self._slots)
         self._slots.append(
             Slots(
@@ -143,7 +149,6 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
                 copy_dtype=self.copy_dtype,
             )
         )
-        self.param_groups.append(group)
 
     def _bind(self) -> None:
         """Tell the compiled side which arrays there are."""
@@ -277,3 +282,20 @@ class Optimizer(Hyperparameters, Evaluation, Gradients):
         self._bind()
         for group, slots, rows in zip(self.param_groups, self._slots, entries, strict=True):
             state.restore(slots, rows, self.kernel_options(group))
+
+    # --- copies --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `copy.deepcopy` and `pickle`: parameters come along, as in PyTorch; copied together
+        with its model, the copy steps the model's copy."""
+        held = {key: value for key, value in self.__dict__.items() if key not in _DERIVED}
+        return held | {"state": self.state_dict()}
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        super().__init__()
+        self.__dict__.update(held)
+        del self.__dict__["state"]
+        self._slots = []
+        for group in self.param_groups:
+            self._hold(group["params"])
+        self.load_state_dict(held["state"])
