@@ -142,7 +142,8 @@ import thalweg as tw
 from thalweg import nn
 
 tw.set_num_threads(2)
-layers = [nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 150), nn.Sigmoid(), nn.Linear(150, 10)]
+layers = [nn.Linear(300, 200), nn.BatchNorm1d(200), nn.ReLU(), nn.Linear(200, 150), nn.Sigmoid()]
+layers += [nn.BatchNorm1d(150), nn.Linear(150, 10)]
 model = nn.Sequential(*layers)
 opt = tw.optim.Adam(model.parameters())
 

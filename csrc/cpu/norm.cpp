@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
+#include "base/scratch.h"
 #include "cpu/contiguous.h"
 #include "cpu/norm_tiles.h"
 #include "rules/norm.h"
@@ -34,10 +34,10 @@ class Applier {
         relu_(a.activation == Activation::relu),
         activation_(relu_ ? Activation::identity : a.activation),
         residual_(a.residual ? *a.residual : View{}),
-        constants_(static_cast<std::size_t>(3 * a.x.shape[a.axis])) {}
+        constants_(3 * a.x.shape[a.axis]) {}
 
   void run(const Channels& channels, ChannelRange range, const T* x, const double* mean, const double* rstd) {
-    T *center = constants_.data(), *scale = center + channels.size(), *shift = scale + channels.size();
+    T *center = constants_.get(), *scale = center + channels.size(), *shift = scale + channels.size();
     for (std::int64_t c = range.begin; c < range.end; ++c) {
       const auto rule = Normalize<T>::prepare(mean[c], rstd[c], channel_value<T>(a_.gamma, c, 1),
                                               channel_value<T>(a_.beta, c, 0));
@@ -68,7 +68,7 @@ class Applier {
   const bool relu_;
   const ActivationLoops<T> activation_;  // as a pass of its own
   const Contiguous residual_;
-  std::vector<T> constants_;
+  const Scratch<T> constants_;
 };
 
 template <class T>
@@ -131,12 +131,11 @@ class InflowSource {
 template <class T>
 class BackwardApplier {
  public:
-  explicit BackwardApplier(const BatchNormGradient& a)
-      : a_(a), constants_(static_cast<std::size_t>(4 * a.x.shape[a.axis])) {}
+  explicit BackwardApplier(const BatchNormGradient& a) : a_(a), constants_(4 * a.x.shape[a.axis]) {}
 
   void run(const Channels& channels, ChannelRange range, Inflow<T> inflow, const T* x, const double* mean,
            const double* rstd, const double* sum_dy, const double* sum_dy_xhat, double n) {
-    T *center = constants_.data(), *scale = center + channels.size();
+    T *center = constants_.get(), *scale = center + channels.size();
     T *slope = scale + channels.size(), *offset = slope + channels.size();
     for (std::int64_t c = range.begin; c < range.end; ++c) {
       const double gamma = channel_value<T>(a_.gamma, c, 1);
@@ -170,7 +169,7 @@ class BackwardApplier {
 
  private:
   const BatchNormGradient& a_;
-  std::vector<T> constants_;
+  const Scratch<T> constants_;
 };
 
 }  // namespace

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <optional>
-#include <vector>
 
+#include "base/scratch.h"
 #include "cpu/channels.h"
 #include "cpu/isa.h"
 
@@ -58,9 +58,9 @@ void merge_tiles(const Channels& channels, ChannelRange range, double* first, do
     std::fill(second + range.begin, second + range.end, 0.0);
     return;
   }
-  std::vector<double> partial(static_cast<std::size_t>(tiles > 1 ? 2 * tiles * width : 0));
+  const Scratch<double> partial(tiles > 1 ? 2 * tiles * width : 0);
   const auto slot = [&](double* result, std::int64_t half, std::int64_t t) {
-    return tiles == 1 ? result + range.begin : partial.data() + (half * tiles + t) * width;
+    return tiles == 1 ? result + range.begin : partial.get() + (half * tiles + t) * width;
   };
   channels.for_tiles(range, [&](std::int64_t t, ChannelRange part) {
     const std::int64_t c = part.begin - range.begin;

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
+#include "base/scratch.h"
 #include "base/view.h"
 
 namespace thalweg::ops {
@@ -35,15 +35,21 @@ inline void check_eps(const char* op, double eps) {
     fail<ValueError>(op, ": eps must be at least 0 and finite, got ", eps);
 }
 
-inline std::vector<double> doubles(const View& v) {
-  std::vector<double> values(static_cast<std::size_t>(v.shape[0]));
-  for (std::int64_t i = 0; i < v.shape[0]; ++i) {
-    const std::int64_t at = i * v.strides[0];
-    values[static_cast<std::size_t>(i)] =
-        v.dtype == DType::f64 ? v.as<const double>()[at] : static_cast<double>(v.as<const float>()[at]);
+// The elements of a vector, whatever its dtype and stride.
+class Doubles {
+ public:
+  explicit Doubles(const View& v) : values_(v.shape[0]) {
+    for (std::int64_t i = 0; i < v.shape[0]; ++i) {
+      const std::int64_t at = i * v.strides[0];
+      values_[i] =
+          v.dtype == DType::f64 ? v.as<const double>()[at] : static_cast<double>(v.as<const float>()[at]);
+    }
   }
-  return values;
-}
+  double* data() const { return values_.get(); }
+
+ private:
+  const Scratch<double> values_;
+};
 
 inline double bytes_of(const std::optional<View>& v) { return v ? v->bytes() : 0; }
 inline double elements_of(const View& v) { return static_cast<double>(v.elements()); }

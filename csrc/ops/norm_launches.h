@@ -1,9 +1,10 @@
 // The launches of batch normalisation.
 #pragma once
 
+#include <cmath>
 #include <optional>
-#include <vector>
 
+#include "base/scratch.h"
 #include "cpu/norm.h"
 #include "ops/norm.h"
 #include "ops/norm_checks.h"
@@ -76,12 +77,12 @@ struct TrainLaunch {
     if (const cuda::Table* table = table_for(mean.device))
       return table->batch_norm_train({arguments, running_mean, running_var, weight(), eps, mean, rstd},
                                      current_stream());
-    std::vector<double> m2(static_cast<std::size_t>(mean.shape[0]));
-    cpu::batch_norm_train(arguments, eps, mean.as<double>(), m2.data(), rstd.as<double>());
+    const Scratch<double> m2(mean.shape[0]);
+    cpu::batch_norm_train(arguments, eps, mean.as<double>(), m2.get(), rstd.as<double>());
     const auto n = static_cast<double>(count_per_channel(arguments.x, arguments.axis));
     if (!running_mean || n == 0) return;
     move_towards(*running_mean, mean.as<const double>(), 1, weight());
-    move_towards(*running_var, m2.data(), 1 / (n - 1), weight());
+    move_towards(*running_var, m2.get(), 1 / (n - 1), weight());
   }
   double weight() const {
     return count ? 1 / (static_cast<double>(*count->as<const std::int64_t>()) + 1) : momentum;
@@ -110,7 +111,7 @@ struct ApplyLaunch {
   void run() const {
     if (const cuda::Table* table = table_for(arguments.y.device))
       return table->batch_norm_apply(arguments, mean, rstd, current_stream());
-    cpu::batch_norm_apply(arguments, doubles(mean).data(), doubles(rstd).data());
+    cpu::batch_norm_apply(arguments, Doubles(mean).data(), Doubles(rstd).data());
   }
   void visit(Fields& f) const {
     visit_inputs(f, arguments);
@@ -155,11 +156,11 @@ struct BackwardLaunch {
   void run() const {
     if (const cuda::Table* table = table_for(arguments.dx.device))
       return table->batch_norm_backward({arguments, mean, rstd, n, dgamma, dbeta}, current_stream());
-    const std::vector<double> centers = doubles(mean), scales = doubles(rstd);
-    std::vector<double> sum_dy(centers.size()), sum_dy_xhat(centers.size());
-    cpu::batch_norm_backward(arguments, centers.data(), scales.data(), n, sum_dy.data(), sum_dy_xhat.data());
-    store(dgamma, sum_dy_xhat.data());
-    store(dbeta, sum_dy.data());
+    const Doubles centers(mean), scales(rstd);
+    const Scratch<double> sum_dy(mean.shape[0]), sum_dy_xhat(mean.shape[0]);
+    cpu::batch_norm_backward(arguments, centers.data(), scales.data(), n, sum_dy.get(), sum_dy_xhat.get());
+    store(dgamma, sum_dy_xhat.get());
+    store(dbeta, sum_dy.get());
   }
   void visit(Fields& f) const {
     visit_gradient(f, arguments);
@@ -182,7 +183,7 @@ struct BackwardSumsLaunch {
   void run() const {
     if (const cuda::Table* table = table_for(x.device))
       return table->batch_norm_backward_sums(dy, x, axis, mean, rstd, sum_dy, sum_dy_xhat, current_stream());
-    cpu::batch_norm_backward_sums(dy, x, axis, doubles(mean).data(), doubles(rstd).data(),
+    cpu::batch_norm_backward_sums(dy, x, axis, Doubles(mean).data(), Doubles(rstd).data(),
                                   sum_dy.as<double>(), sum_dy_xhat.as<double>());
   }
   void visit(Fields& f) const {
@@ -205,8 +206,8 @@ struct BackwardApplyLaunch {
     if (const cuda::Table* table = table_for(arguments.dx.device))
       return table->batch_norm_backward_apply(arguments, mean, rstd, sums.dy, sums.dy_xhat,
                                               static_cast<double>(sums.n), current_stream());
-    cpu::batch_norm_backward_apply(arguments, doubles(mean).data(), doubles(rstd).data(),
-                                   doubles(sums.dy).data(), doubles(sums.dy_xhat).data(),
+    cpu::batch_norm_backward_apply(arguments, Doubles(mean).data(), Doubles(rstd).data(),
+                                   Doubles(sums.dy).data(), Doubles(sums.dy_xhat).data(),
                                    static_cast<double>(sums.n));
   }
   void visit(Fields& f) const {
@@ -228,9 +229,10 @@ struct FixedLaunch {
   void run() const {
     if (const cuda::Table* table = table_for(mean.device))
       return table->batch_norm_fixed(running_mean, running_var, eps, mean, rstd, current_stream());
-    store(mean, doubles(running_mean).data());
-    std::vector<double> variances = doubles(running_var);
-    for (double& v : variances) v = 1 / std::sqrt(v + eps);
+    store(mean, Doubles(running_mean).data());
+    const Doubles variances(running_var);
+    for (std::int64_t c = 0; c < rstd.shape[0]; ++c)
+      variances.data()[c] = 1 / std::sqrt(variances.data()[c] + eps);
     store(rstd, variances.data());
   }
   void visit(Fields& f) const {
