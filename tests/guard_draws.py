@@ -190,10 +190,12 @@ def convolution(rng: Rng, name: str) -> Trial:
     padding = tuple(int(p) for p in rng.integers(0, 3, 4) * (rng.random() < 0.5))
     images = int(rng.integers(1, 16) if rng.random() < 0.3 else rng.integers(1, 3))
     shape = (images, fan_in, *map(int, rng.integers(8, 20, 2)))
-    dtype, activation = FLOATS[rng.integers(2)], [None, "relu"][rng.integers(2)]
+    dtype = [*FLOATS, ml_dtypes.bfloat16][rng.integers(3)]
+    activation = [None, "relu"][rng.integers(2)]
+    precision = str(rng.choice(["high", "medium"] if fewer_products else ["highest", "medium"]))
     options: dict[str, Any] = {
         "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
-        "precision": "high" if fewer_products else "highest",
+        "precision": precision,
     }  # fmt: skip
 
     def call() -> None:
@@ -201,11 +203,11 @@ def convolution(rng: Rng, name: str) -> Trial:
         y = _core.conv2d(x, w, rows((fan_out,), dtype), activation=activation, **options)
         products = w[0].size
         exact = not any(padding) and not fewer_products
-        assert not exact or (y == products + 1).all(), "wrong sum"
+        assert not exact or (y == np.float64(products + 1).astype(dtype)).all(), "wrong sum"
         dy = layouts[2](y.shape, dtype)
         _core.conv2d_data_gradient(dy, w, shape[2:], **options)
         dw = _core.conv2d_weight_gradient(dy, x, kernel, **options)
-        assert not exact or (dw == y[:, 0].size).all(), "wrong sum"
+        assert not exact or (dw == np.float64(y[:, 0].size).astype(dtype)).all(), "wrong sum"
 
     listed = " ".join(layout.__name__ for layout in layouts)
     return f"{name} {np.dtype(dtype)} {shape} {fan_out} {kernel} {options} {listed}", call

@@ -28,10 +28,12 @@ struct ConvGeometry {
   std::int64_t images, channels, outputs, groups;
   Extents x, y, kernel, stride, padding, dilation;
   Precision precision = Precision::highest;
-
-  // float32 may round more for fewer multiplications (conv_winograd.cpp).
-  bool fewer_products() const { return precision == Precision::high || precision == Precision::medium; }
 };
+
+// Whether float32 may round more for fewer multiplications (conv_winograd.cpp).
+inline bool fewer_products(Precision precision) {
+  return precision == Precision::high || precision == Precision::medium;
+}
 
 // All arrays share one floating dtype and may have any strides; outputs overlap nothing. Of bfloat16 arrays
 // sums are float32, rounded once; their bias may be float32.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "cpu/conv_window.h"
@@ -10,9 +11,10 @@ namespace thalweg {
 
 // result[n, i, j, g, o] = activation(bias[g, o] + sum over taps t and channels c of
 //   source[n, i * step + t.row, j * step + t.column, g, c] * weight[g, o, c, t])
-// where the source is 0 outside of its image.
+// where the source is 0 outside of its image. Of bfloat16 (as bits) bias and sums are float32.
 template <class T>
 struct Correlation {
+  using Sum = std::conditional_t<sizeof(T) == 2, float, T>;
   struct Weight {
     const T* data;
     std::int64_t group, output, input;  // strides
@@ -23,7 +25,7 @@ struct Correlation {
   Images<const T> source;
   Weight weight;
   Images<T> result;
-  const T* bias = nullptr;
+  const Sum* bias = nullptr;
   std::int64_t bias_stride = 0;
   Activation activation = Activation::identity;
 };

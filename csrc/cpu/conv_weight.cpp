@@ -214,7 +214,7 @@ class WeightGradient {
 void conv2d_weight_gradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw) {
   if (dw.dtype == DType::bf16) return conv2d_weight_gradient_widened(geometry, dy, x, dw);
   if (dw.elements() == 0 || channelwise_weight_gradient(geometry, dy, x, dw)) return;
-  if (geometry.fewer_products() && winograd_weight_gradient(geometry, dy, x, dw)) return;
+  if (fewer_products(geometry.precision) && winograd_weight_gradient(geometry, dy, x, dw)) return;
   with_float_type(dw.dtype, [&]<class T>(T) {
     if (!pixelwise_weight_gradient<T>(geometry, dy, x, dw)) WeightGradient<T>(geometry, dy, x, dw).run();
   });

@@ -17,17 +17,6 @@ constexpr std::int64_t kGroupBytes = 512 << 10;  // of packed A under a task: st
 constexpr double kTaskFlops = 1.5e6;
 constexpr double kAloneFlops = 5e7;  // smaller products of a batch are not shared out
 
-class TileScope {
- public:
-  explicit TileScope(const Bf16Kernels& kernels) : end_(kernels.end) { kernels.begin(); }
-  ~TileScope() { end_(); }
-  TileScope(const TileScope&) = delete;
-  TileScope& operator=(const TileScope&) = delete;
-
- private:
-  void (*end_)();
-};
-
 class SplitGemm {
  public:
   SplitGemm(const GemmProblem& problem, const Bf16Kernels& kernels, int parts, bool keep_tiny)
@@ -152,6 +141,7 @@ class SplitGemm {
     Bf16Tile t{};
     t.a = block.a.words + row * kTileDepth;
     t.a_slab = plan_.a_slab(), t.a_part = plan_.a_part();
+    t.a_row = kTileDepth;
     t.b = block.b.words + column / kPanelColumns * plan_.b_panel();
     t.b_part = plan_.b_part();
     t.k = section.depth;

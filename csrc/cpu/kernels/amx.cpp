@@ -16,22 +16,24 @@ constexpr std::int64_t kBlockSlabs = 32;  // 1024 of k, summed in registers
 // tmm0 … tmm3: C by (row tile, column tile); tmm4, tmm5: A; tmm6, tmm7: B.
 template <bool kTall, bool kWide>
 struct Step {
-  static THALWEG_RULE void both(const std::uint16_t* a, const std::uint16_t* b) {
-    T::load<4>(a);
+  std::int64_t a_row;  // words
+
+  THALWEG_RULE void both(const std::uint16_t* a, const std::uint16_t* b) const {
+    T::load<4>(a, a_row);
     T::load<6>(b);
     T::multiply<0, 4, 6>();
     if constexpr (kWide) T::load<7>(b + kTileWords), T::multiply<1, 4, 7>();
-    if constexpr (kTall) T::load<5>(a + kTileWords), T::multiply<2, 5, 6>();
+    if constexpr (kTall) T::load<5>(a + kTileLines * a_row, a_row), T::multiply<2, 5, 6>();
     if constexpr (kTall && kWide) T::multiply<3, 5, 7>();
   }
-  static THALWEG_RULE void next_a(const std::uint16_t* a) {
-    T::load<4>(a);
+  THALWEG_RULE void next_a(const std::uint16_t* a) const {
+    T::load<4>(a, a_row);
     T::multiply<0, 4, 6>();
     if constexpr (kWide) T::multiply<1, 4, 7>();
-    if constexpr (kTall) T::load<5>(a + kTileWords), T::multiply<2, 5, 6>();
+    if constexpr (kTall) T::load<5>(a + kTileLines * a_row, a_row), T::multiply<2, 5, 6>();
     if constexpr (kTall && kWide) T::multiply<3, 5, 7>();
   }
-  static THALWEG_RULE void next_b(const std::uint16_t* b) {
+  THALWEG_RULE void next_b(const std::uint16_t* b) const {
     T::load<6>(b);
     T::multiply<0, 4, 6>();
     if constexpr (kTall) T::multiply<2, 5, 6>();
@@ -44,22 +46,23 @@ struct Step {
 // roundings happen at full magnitude (docs/numerics.md).
 template <int kParts, bool kTall, bool kWide>
 THALWEG_RULE void multiply_slabs(const Bf16Tile& t, std::int64_t begin, std::int64_t end) {
-  using S = Step<kTall, kWide>;
+  const Step<kTall, kWide> step{t.a_row};
   const std::int64_t a1 = 0, a2 = t.a_part, a3 = 2 * t.a_part, b1 = 0, b2 = t.b_part, b3 = 2 * t.b_part;
-  const std::uint16_t* const first_a = t.a + begin * t.a_slab;
   const std::uint16_t* const first_b = t.b + begin * 2 * kTileWords;
-  const std::uint16_t *a = first_a, *b = first_b;
-  for (std::int64_t slab = begin; kParts == 3 && slab < end; ++slab, a += t.a_slab, b += 2 * kTileWords) {
-    S::both(a + a3, b + b1);
-    S::next_a(a + a2);
-    S::next_b(b + b2);
-    S::next_a(a + a1);
-    S::next_b(b + b3);
+  const std::uint16_t* b = first_b;
+  for (std::int64_t slab = begin; kParts == 3 && slab < end; ++slab, b += 2 * kTileWords) {
+    const std::uint16_t* const a = t.a_at(slab);
+    step.both(a + a3, b + b1);
+    step.next_a(a + a2);
+    step.next_b(b + b2);
+    step.next_a(a + a1);
+    step.next_b(b + b3);
   }
-  a = first_a, b = first_b;
-  for (std::int64_t slab = begin; slab < end; ++slab, a += t.a_slab, b += 2 * kTileWords) {
-    S::both(a + (kParts == 2 ? a2 : a1), b + b1);
-    if constexpr (kParts == 2) S::next_a(a + a1), S::next_b(b + b2);
+  b = first_b;
+  for (std::int64_t slab = begin; slab < end; ++slab, b += 2 * kTileWords) {
+    const std::uint16_t* const a = t.a_at(slab);
+    step.both(a + (kParts == 2 ? a2 : a1), b + b1);
+    if constexpr (kParts == 2) step.next_a(a + a1), step.next_b(b + b2);
   }
 }
 

@@ -23,28 +23,32 @@ THALWEG_RULE __m512bh broadcast_pair(const std::uint16_t* p) {
 
 template <int kTileRows, int kVectors>
 THALWEG_RULE void multiply_slab(__m512 (&sums)[kTileRows][kVectors], const std::uint16_t* a,
-                                const std::uint16_t* b, std::int64_t pairs) {
+                                std::int64_t a_row, const std::uint16_t* b, std::int64_t pairs) {
   for (std::int64_t pair = 0; pair < pairs; ++pair, a += 2, b += 32) {
     __m512bh row[kVectors];
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; ++j) row[j] = load_pairs(b + j * kTileWords);
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
-      const __m512bh x = broadcast_pair(a + i * kTileDepth);
+      const __m512bh x = broadcast_pair(a + i * a_row);
 #pragma GCC unroll 2
       for (int j = 0; j < kVectors; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], x, row[j]);
     }
   }
 }
 
-template <int kTileRows, int kVectors>
+// kUnitRow: rows of a slab follow each other, so that they are constant displacements.
+template <int kTileRows, int kVectors, bool kUnitRow>
 void multiply(const Bf16Tile& t) {
-  const std::uint16_t *a = t.a, *b = t.b;
+  const std::int64_t a_row = kUnitRow ? kTileDepth : t.a_row;
+  const std::uint16_t* b = t.b;
   for (std::int64_t block = 0; block < t.k; block += kBlock) {
     __m512 sums[kTileRows][kVectors] = {};
     const std::int64_t end = std::min(t.k, block + kBlock);
-    for (std::int64_t k = block; k < end; k += kTileDepth, a += t.a_slab, b += 2 * kTileWords)
-      multiply_slab<kTileRows, kVectors>(sums, a, b, (std::min(end - k, kTileDepth) + 1) / 2);
+    for (std::int64_t k = block; k < end; k += kTileDepth, b += 2 * kTileWords) {
+      const std::int64_t slab = k / kTileDepth, depth = t.slabs ? t.slabs[slab].depth : end - k;
+      multiply_slab<kTileRows, kVectors>(sums, t.a_at(slab), a_row, b, (std::min(depth, kTileDepth) + 1) / 2);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i)
 #pragma GCC unroll 2
@@ -56,13 +60,16 @@ void multiply(const Bf16Tile& t) {
   }
 }
 
-template <std::size_t... kIndex>
+template <bool kUnitRow, std::size_t... kIndex>
 constexpr auto make_tiles(std::index_sequence<kIndex...>) {
-  return std::array{std::array{multiply<kIndex + 1, 1>, multiply<kIndex + 1, 2>}...};
+  return std::array{std::array{multiply<kIndex + 1, 1, kUnitRow>, multiply<kIndex + 1, 2, kUnitRow>}...};
 }
-constexpr auto kTiles = make_tiles(std::make_index_sequence<kRows>{});
+template <bool kUnitRow>
+constexpr auto kTiles = make_tiles<kUnitRow>(std::make_index_sequence<kRows>{});
 
-void tile(const Bf16Tile& t) { kTiles[t.rows - 1][t.columns > 16](t); }
+void tile(const Bf16Tile& t) {
+  (t.a_row == kTileDepth ? kTiles<true> : kTiles<false>)[t.rows - 1][t.columns > 16](t);
+}
 
 void nothing() {}
 

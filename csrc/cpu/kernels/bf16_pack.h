@@ -57,12 +57,13 @@ THALWEG_RULE Words take_part(Words& x) {
   return part;
 }
 
-// 32 contiguous k of 16 lines into [line][32], one plane for each part.
+// 32 contiguous k of 16 lines into [line][32], one plane for each part; zeros for those beyond `lines`.
 template <class T, int kParts>
 THALWEG_RULE void pack_lines(std::uint16_t* tile, std::int64_t part, const T* src, std::int64_t line,
-                             MagnitudeLanes& seen) {
+                             std::int64_t lines, MagnitudeLanes& seen) {
   for (int i = 0; i < 16; ++i, src += line, tile += 32) {
-    Words first = load_bits(src), second = load_bits(src + 16);
+    Words first = {}, second = {};
+    if (i < lines) first = load_bits(src), second = load_bits(src + 16);
     seen.add(first);
     seen.add(second);
     for (int p = 0; p < std::max(kParts, 1); ++p) {
@@ -118,13 +119,13 @@ void pack_slab(const Bf16Source& s, std::int64_t k, MagnitudeLanes* seen) {
   for (std::int64_t g = 0; g * kTileLines < s.lines; ++g) {
     const T* const first = src + g * kTileLines * s.line;
     std::uint16_t* const tile = s.tiles[g] + at;
-    if (g < whole && s.k == 1) {
-      pack_lines<T, kParts>(tile, s.part, first, s.line, seen[g]);
+    if (depth == kTileDepth && s.k == 1) {
+      pack_lines<T, kParts>(tile, s.part, first, s.line, s.lines - g * kTileLines, seen[g]);
     } else if (g >= whole || !by_pairs) {
       T gathered[16 * 32] = {};
       for (std::int64_t i = 0; i < std::min(kTileLines, s.lines - g * kTileLines); ++i)
         for (std::int64_t j = 0; j < depth; ++j) gathered[i * 32 + j] = first[i * s.line + j * s.k];
-      pack_lines<T, kParts>(tile, s.part, gathered, 32, seen[g]);
+      pack_lines<T, kParts>(tile, s.part, gathered, 32, kTileLines, seen[g]);
     }
     const bool pairs = g < whole && by_pairs;
     for (int p = 0; pairs != kPairs && p < std::max(kParts, 1); ++p) transpose_words(tile + p * s.part);

@@ -20,11 +20,18 @@ inline constexpr std::int64_t kTileWords = 512;  // 1 KiB
 inline constexpr std::int64_t kPanelColumns = 32;
 inline constexpr std::int64_t kPackLines = 64;  // packed by one call at most
 
+// Where a slab of A begins, and the k in it that are not padding.
+struct Bf16Slab {
+  std::int64_t a, depth;
+};
+
 // C[i, j] = (accumulate ? C[i, j] : 0) + sum over blocks of k of sum_k A[i, k] B[k, j].
 // 32 columns of C are written (16, if `columns` is no more), and `rows` rows.
 struct Bf16Tile {
   const std::uint16_t* a;  // first row, first slab
   std::int64_t a_slab, a_part;
+  std::int64_t a_row;     // of a slab: kTileDepth where rows follow each other
+  const Bf16Slab* slabs;  // where they are not evenly spaced, else null
   const std::uint16_t* b;
   std::int64_t b_part;
   float* c;
@@ -33,6 +40,8 @@ struct Bf16Tile {
   int rows;
   int columns;
   bool accumulate;
+
+  const std::uint16_t* a_at(std::int64_t slab) const { return a + (slabs ? slabs[slab].a : slab * a_slab); }
 };
 
 // Up to 64 lines (rows of A, columns of B) and where their tiles begin, 16 lines each.
@@ -61,6 +70,18 @@ struct Bf16Kernels {
   PackFunction pack_a[4] = {}, pack_b[4] = {};  // by parts; 0: bfloat16 operands, copied
 
   void (*narrow)(const float* from, std::uint16_t* to, std::int64_t count) = nullptr;
+};
+
+// Around the tiles of a thread.
+class TileScope {
+ public:
+  explicit TileScope(const Bf16Kernels& kernels) : end_(kernels.end) { kernels.begin(); }
+  ~TileScope() { end_(); }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+
+ private:
+  void (*end_)();
 };
 
 }  // namespace thalweg

@@ -32,9 +32,8 @@ struct TileRegisters {
     __asm__ volatile("tilezero %%tmm%c0" ::"i"(kTile));
   }
   template <int kTile>
-  static THALWEG_RULE void load(const std::uint16_t* tile) {
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(tile), "r"(std::int64_t{64}), "i"(kTile)
-                     : "memory");
+  static THALWEG_RULE void load(const std::uint16_t* tile, std::int64_t row = 32) {
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(tile), "r"(2 * row), "i"(kTile) : "memory");
   }
   template <int kTile>
   static THALWEG_RULE void store(float* c, std::int64_t row) {
@@ -61,8 +60,8 @@ struct TileRegisters {
     std::memset(words[kTile], 0, sizeof words[kTile]);
   }
   template <int kTile>
-  static void load(const std::uint16_t* tile) {
-    std::memcpy(words[kTile], tile, sizeof words[kTile]);
+  static void load(const std::uint16_t* tile, std::int64_t row = 32) {
+    for (int i = 0; i < 16; ++i) std::memcpy(words[kTile][i], tile + i * row, 64);
   }
   template <int kTile>
   static void store(float* c, std::int64_t row) {

@@ -101,10 +101,11 @@ def conv2d(
         padding: the same, or "same" (stride 1 only: the result has x's size) or "valid" (none).
         groups: output group g of O / groups channels sees input group g of C / groups channels.
         activation: "relu", "sigmoid", "tanh", "softplus", "gelu" (the last on arrays only).
-        precision: "strict", "highest", "high" or "medium"; default `set_matmul_precision`'s. The
-            last two let float32 kernels of 3 x 3 and 5 x 5 at stride 1 take a quarter to a third
-            of the products, with more rounding (docs/numerics.md). Arrays of bfloat16 (ml_dtypes)
-            are summed in float32 and give bfloat16, rounded once; their bias may be float32.
+        precision: "strict", "highest", "high" or "medium" as in `matmul`; default
+            `set_matmul_precision`'s. Without AMX the last two let float32 kernels of 3 x 3 and
+            5 x 5 at stride 1 take a quarter to a third of the products, with the rounding of "high"
+            (docs/numerics.md). Arrays of bfloat16 (ml_dtypes) are summed in float32 and give
+            bfloat16, rounded once; their bias may be float32.
 
     Returns:
         (N, O, H', W'), H' = floor((H + 2 p - d (kernel height - 1) - 1) / s) + 1.
