@@ -35,7 +35,8 @@ def sweep(tmp_path: Path, isa: str, family: str, where: str, draws: int) -> tupl
 @pytest.mark.parametrize("where", ["begin", "end"])
 @pytest.mark.parametrize(("isa", "family"), ISA_FAMILIES)
 def test_no_byte_outside_the_arrays(tmp_path: Path, isa: str, family: str, where: str) -> None:
-    status, last = sweep(tmp_path, isa, family, where, DRAWS[family])
+    draws = DRAWS[family] // (5 if isa == "amx_emulated" else 1)  # its tiles take their time
+    status, last = sweep(tmp_path, isa, family, where, draws)
     assert status == 0, f"died ({status}) in {last}"
 
 
