@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import difflib
 import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import _core
 from . import doctor as diagnosis
+from . import option_values as option
 from .data import DataError
 from .distributed import Communicator, world
 from .experiment import (
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else ""
     if command and not command.startswith("-") and command not in COMMANDS:
-        parser.error(f"unknown command {command!r}{_suggestion(command, COMMANDS)}")
+        parser.error(f"unknown command {command!r}{option.suggestion(command, COMMANDS)}")
     options = parser.parse_args(arguments)
     given = {
         name: value
@@ -200,7 +200,7 @@ def _parser(comm: Communicator) -> argparse.ArgumentParser:
             known = re.findall(r"--[\w-]+", self.format_help())
             for name in (text.split("=")[0] for text in args if text.startswith("--")):
                 if name not in known:
-                    self.error(f"unknown option {name!r}{_suggestion(name, known)}")
+                    self.error(f"unknown option {name!r}{option.suggestion(name, known)}")
             return super().parse_known_args(args, namespace)
 
     parser = Parser(prog="thalweg", description=__doc__, allow_abbrev=False)
@@ -219,19 +219,31 @@ def _parser(comm: Communicator) -> argparse.ArgumentParser:
 def _train_options(parser: argparse.ArgumentParser) -> None:
     default = Config()
     add = parser.add_argument
-    add("dataset", nargs="?", type=_dataset, help=f"{', '.join(DATASETS)} or FILE.npz (digits)")
+    add(
+        "dataset",
+        nargs="?",
+        type=option.dataset,
+        help=f"{', '.join(DATASETS)} or FILE.npz (digits)",
+    )
     add("--data", metavar="FOLDER", help="where the data set's files are (in THALWEG_DATA)")
-    add("--epochs", type=_integer(1), help=f"at most, in all ({default.epochs})")
-    add("--batch-size", type=_integer(1), help=f"of all ranks together ({default.batch_size})")
-    add("--lr", type=_real(0, math.inf), help=f"learning rate ({default.lr})")
-    add("--optimizer", type=_one_of(OPTIMIZERS), help=f"{', '.join(OPTIMIZERS)} (adam)")
-    add("--hidden", type=_widths, metavar="N,N,…", help="widths of the hidden layers (256,128)")
+    add("--epochs", type=option.integer(1), help=f"at most, in all ({default.epochs})")
+    add(
+        "--batch-size", type=option.integer(1), help=f"of all ranks together ({default.batch_size})"
+    )
+    add("--lr", type=option.real(0, math.inf), help=f"learning rate ({default.lr})")
+    add("--optimizer", type=option.one_of(OPTIMIZERS), help=f"{', '.join(OPTIMIZERS)} (adam)")
+    add(
+        "--hidden",
+        type=option.widths,
+        metavar="N,N,…",
+        help="widths of the hidden layers (256,128)",
+    )
     add("--batchnorm", action=argparse.BooleanOptionalAction, help="BatchNorm in each (on)")
-    add("--dropout", type=_real(0, 1), help="probability that a hidden unit is dropped (0.3)")
-    add("--activation", type=_one_of(ACTIVATIONS), help=f"{', '.join(ACTIVATIONS)} (relu)")
-    add("--patience", type=_integer(0), help="epochs without improvement; 0 never stops (15)")
-    add("--seed", type=_integer(0), help="of split, weights, shuffling and dropout (0)")
-    add("--threads", type=_integer(1), help="of each rank (the cores that it may use)")
+    add("--dropout", type=option.real(0, 1), help="probability that a hidden unit is dropped (0.3)")
+    add("--activation", type=option.one_of(ACTIVATIONS), help=f"{', '.join(ACTIVATIONS)} (relu)")
+    add("--patience", type=option.integer(0), help="epochs without improvement; 0 never stops (15)")
+    add("--seed", type=option.integer(0), help="of split, weights, shuffling and dropout (0)")
+    add("--threads", type=option.integer(1), help="of each rank (the cores that it may use)")
     add("--output", type=Path, metavar="RUN", help="directory of the run (runs/<name>)")
     add("--resume", type=Path, metavar="RUN", help="continue that run from its newest checkpoint")
 
@@ -240,7 +252,7 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limits", action="store_true", help="measure this machine, too")
     parser.add_argument(
         "--matmul",
-        type=_product,
+        type=option.product,
         metavar="MxKxN",
         help="say which path this product takes, and why",
     )
@@ -260,15 +272,17 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _gallery_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("name", type=_figure, metavar="NAME", help="batchnorm-mnist or batchnorm-inception")
+    add("name", type=option.figure, metavar="NAME", help="batchnorm-mnist or batchnorm-inception")
     add("--data", metavar="FOLDER", help="where the data set's files are (in THALWEG_DATA)")
-    add("--steps", type=_integer(1), help="of each run (50000 on MNIST, 1000 on CIFAR-10)")
-    add("--seed", type=_integer(0), help="of weights and order (0)")
+    add("--steps", type=option.integer(1), help="of each run (50000 on MNIST, 1000 on CIFAR-10)")
+    add("--seed", type=option.integer(0), help="of weights and order (0)")
     add("--output", type=Path, metavar="FOLDER", help="where to write (gallery/NAME)")
 
 
 def _info_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("network", type=_network, metavar="NETWORK", help="googlenet, lenet, …")
+    parser.add_argument(
+        "network", type=option.network, metavar="NETWORK", help="googlenet, lenet, …"
+    )
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], Callable[[argparse.ArgumentParser], None]]] = {
@@ -279,71 +293,3 @@ COMMANDS: dict[str, tuple[Callable[..., None], Callable[[argparse.ArgumentParser
     "gallery": (gallery, _gallery_options),
     "info": (info, _info_options),
 }
-
-# --- values ---------------------------------------------------------------------------------------
-
-
-def _suggestion(value: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(value, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}"
-
-
-def _one_of(known: Iterable[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in known:
-            raise argparse.ArgumentTypeError(f"unknown {text!r}{_suggestion(text.lower(), known)}")
-        return text.lower()
-
-    return parse
-
-
-def _dataset(text: str) -> str:
-    return text if text.endswith(".npz") else _one_of([*DATASETS, "FILE.npz"])(text)
-
-
-def _figure(text: str) -> str:
-    from .gallery import GALLERY
-
-    return _one_of(GALLERY)(text)
-
-
-def _network(text: str) -> str:
-    from .networks import NETWORKS
-
-    return _one_of(NETWORKS)(text)
-
-
-def _product(text: str) -> tuple[int, int, int]:
-    if not (match := re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)):
-        raise argparse.ArgumentTypeError(f"expected MxKxN, like 64x100x3072, got {text!r}")
-    m, k, n = map(int, match.groups())
-    return m, k, n
-
-
-def _integer(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d+", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"expected an integer of at least {least}, got {text!r}"
-            )
-        return int(text)
-
-    return parse
-
-
-def _real(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value < high:
-            raise argparse.ArgumentTypeError(f"expected a number in [{low}, {high}), got {text!r}")
-        return value
-
-    return parse
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    return tuple(map(_integer(1), text.split(","))) if text else ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from .. import nn
 from .alexnet import alexnet
 from .googlenet import (
     INCEPTION_WIDTHS,
@@ -16,7 +19,7 @@ from .lenet import lenet
 from .residual import BasicBlock, ResNet, residual_net, resnet18
 
 # name -> builder and the shape of one input
-NETWORKS = {
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[int, int, int]]] = {
     "lenet": (lenet, (1, 28, 28)),
     "alexnet": (alexnet, (3, 227, 227)),
     "googlenet": (googlenet, (3, 224, 224)),
