@@ -1,5 +1,6 @@
 // Kernels of one element: matrix products.
 #include <cstddef>
+#include <vector>
 
 #include "base/parallel.h"
 #include "cpu/conv_correlation.h"
@@ -9,7 +10,7 @@
 namespace thalweg {
 namespace {
 
-constexpr double kBlockBytes = 384 << 10;  // of a task's panels: they stay in L2 while the weights pass by
+constexpr double kBlockBytes = 96 << 10;  // of a task's panels: they stay in L2 while the weights pass by
 constexpr std::int64_t kTasksPerThread = 4;
 constexpr double kTaskFlops = 3e5;  // a few microseconds
 

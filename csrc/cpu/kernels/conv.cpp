@@ -28,6 +28,9 @@ __attribute__((always_inline)) inline void multiply_runs(const ConvTile<T>& t) {
     return kPartial && j == kVectors - 1 ? last.load(p + j * kWidth<T>) : load(p + j * kWidth<T>);
   };
   const std::int64_t row_step = kAlongRows ? 1 : t.a_step, k_step = kAlongRows ? t.a_step : 1;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kVectors; ++j) __builtin_prefetch(t.c + i * t.c_row + j * kWidth<T>, 1);
   Vector<T> sums[kRows][kVectors] = {};
   if (t.resume) {
 #pragma GCC unroll 16
