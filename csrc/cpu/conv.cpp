@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "base/parallel.h"
 #include "cpu/conv_correlation.h"
 #include "cpu/conv_split.h"
 #include "cpu/conv_widen.h"
@@ -105,6 +106,30 @@ bool conv2d_data_gradient_split(const ConvGeometry& g, const View& dy, const Vie
                      [&](const auto& c) { return correlate_split(c, g.precision); });
 }
 
+// All of dx in the order of memory: positions that no kernel sees lie between others.
+template <class T>
+void clear(const ConvGeometry& g, const View& dx) {
+  struct Axis {
+    std::int64_t size, stride;
+  };
+  const Images<T> x(dx);
+  const bool last = x.channel == 1;
+  const Axis part = last ? Axis{g.x.height, x.row} : Axis{g.channels, x.channel};
+  const Axis row = last ? Axis{g.x.width, x.column} : Axis{g.x.height, x.row};
+  const Axis inner = last ? Axis{g.channels, 1} : Axis{g.x.width, x.column};
+  const std::int64_t grain = ceil_div(1 << 14, row.size * inner.size);
+  parallel_for(g.images * part.size, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p)
+      for (std::int64_t i = 0; i < row.size; ++i) {
+        T* const to = x.data + p / part.size * x.image + p % part.size * part.stride + i * row.stride;
+        if (inner.stride == 1)
+          std::fill_n(to, inner.size, T(0));
+        else
+          for (std::int64_t j = 0; j < inner.size; ++j) to[j * inner.stride] = T(0);
+      }
+  });
+}
+
 }  // namespace
 
 Taps taps_of(const ConvGeometry& g, const View& weight) {
@@ -137,7 +162,11 @@ void conv2d_data_gradient(const ConvGeometry& g, const View& dy, const View& wei
     if (!conv2d_data_gradient_split(g, dy, weight, dx)) conv2d_data_gradient_widened(g, dy, weight, dx);
     return;
   }
-  with_float_type(dx.dtype, [&]<class T>(T) { correlate(phases_of<T>(g, dy, weight, dx), g.precision); });
+  with_float_type(dx.dtype, [&]<class T>(T) {
+    auto phases = phases_of<T>(g, dy, weight, dx);
+    if (std::erase_if(phases, [](const auto& phase) { return phase.taps.count() == 0; })) clear<T>(g, dx);
+    correlate(phases, g.precision);
+  });
 }
 
 }  // namespace thalweg
