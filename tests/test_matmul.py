@@ -1,66 +1,25 @@
-"""Products. Integer-valued operands make every order of summation exact."""
+"""Matrix products: exact values around every boundary, NumPy's shapes, the order of sums."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from product_table import (
+    BATCHES,
+    DEPTH,
+    DTYPES,
+    LAYOUTS,
+    DType,
+    assert_exact,
+    assert_same_bits,
+    integers,
+)
 from thalweg import _core
-
-Array = npt.NDArray[Any]
-DType = type[np.float32] | type[np.float64]
-
-DTYPES: list[DType] = [np.float32, np.float64]
-ACTIVATIONS = ["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softplus"]
-# Elements of K in a block at most; the sum of a block is one chain of multiply-adds.
-DEPTH: dict[DType, int] = {np.float32: 384, np.float64: 192}
-
-# Ways to lay a matrix out; each returns an equal matrix.
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "rows": lambda x: x,
-    "columns": lambda x: np.asfortranarray(x),
-    "stepped": lambda x: _inside(x, 2, 3),
-    "padded": lambda x: _inside(x, 1, 1, padding=5),
-    "aliasing": lambda x: _inside(x, 1, 1, padding=-x.shape[-1] % 1024),
-    "reversed": lambda x: x[..., ::-1, ::-1].copy()[..., ::-1, ::-1],
-    "reversed columns": lambda x: x[..., ::-1].copy(order="F")[..., ::-1],
-}
-
-
-def _inside(x: Array, row_step: int, column_step: int, padding: int = 0) -> Array:
-    rows, columns = x.shape[-2:]
-    frame = np.full((*x.shape[:-2], rows * row_step, columns * column_step + padding), 7, x.dtype)
-    view = frame[..., : rows * row_step : row_step, : columns * column_step : column_step]
-    view[...] = x
-    return view
-
-
-def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    return rng.integers(-8, 9, shape).astype(dtype)
-
-
-def bits(x: Array) -> Array:
-    return np.ascontiguousarray(x).view(np.uint32 if x.dtype == np.float32 else np.uint64)
-
-
-def assert_same_bits(x: Array, y: Array) -> None:
-    np.testing.assert_array_equal(bits(x), bits(y))
-
-
-def assert_exact(a: Array, b: Array) -> None:
-    np.testing.assert_array_equal(
-        _core.matmul(a, b), np.matmul(a.astype(np.float64), b.astype(np.float64))
-    )
-
-
-# --- values -----------------------------------------------------------------------------------
 
 
 @given(
@@ -84,6 +43,8 @@ def test_integer_products_are_exact(
 # Around tiles (4, 6, 14 rows; 4 … 32 columns), blocks of K (192, 384), of rows and of columns, and
 # on both sides of the decision to pack an operand.
 TILES = [1, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 63, 64, 65]
+
+
 SHAPES = [
     *((m, 33, 20) for m in [*TILES, 181, 182, 183, 363, 365]),
     *((15, n, 20) for n in TILES),
@@ -123,31 +84,6 @@ def test_layouts_do_not_change_a_bit(layout_a: str, layout_b: str, dtype: DType)
         assert_same_bits(
             _core.matmul(LAYOUTS[layout_a](a), LAYOUTS[layout_b](b)), _core.matmul(a, b)
         )
-
-
-BATCHES = [
-    ((7, 4, 3), (7, 3, 5)),
-    ((7, 4, 3), (3, 5)),
-    ((4, 3), (7, 3, 5)),
-    ((2, 1, 4, 3), (5, 3, 6)),
-    ((2, 5, 4, 3), (1, 5, 3, 6)),
-    ((1, 4, 3), (9, 3, 6)),
-    ((3, 1, 2, 1, 4, 3), (1, 5, 1, 2, 3, 2)),
-    ((300, 8, 8), (300, 8, 8)),
-    ((3, 200, 90), (3, 90, 130)),
-    ((3,), (3,)),
-    ((3,), (3, 5)),
-    ((4, 3), (3,)),
-    ((3,), (7, 3, 5)),
-    ((7, 4, 3), (3,)),
-    ((0, 4, 3), (3, 5)),
-    ((0, 4, 3), (1, 3, 5)),
-    ((2, 0, 3), (3, 5)),
-    ((2, 4, 0), (0, 5)),
-    ((2, 4, 3), (3, 0)),
-    ((0,), (0,)),
-    ((0, 0), (0, 0)),
-]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -230,208 +166,3 @@ def test_blocks_of_k_are_added_in_order(dtype: DType) -> None:
         part = slice(start, start + depth)
         total = _core.add(total, _core.matmul(a[:, part], b[part]))
     assert_same_bits(_core.matmul(a, b), total)
-
-
-# --- promises ---------------------------------------------------------------------------------
-
-PROMISED = [
-    (3, 5, 7), (64, 64, 64), (100, 10, 784), (130, 700, 400), (1, 300, 500), (300, 1, 500),
-    (1, 1, 20000), (4, 3, 9000), (500, 4, 500), (40, 40, 3000), (700, 1, 9000), (1, 2100, 900),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", PROMISED, ids=str)
-def test_threads_do_not_change_a_bit(shape: tuple[int, int, int], dtype: DType) -> None:
-    m, n, k = shape
-    rng = np.random.default_rng(6)
-    a = rng.standard_normal((9, m, k)).astype(dtype)
-    b = rng.standard_normal((9, k, n)).astype(dtype)
-    results = []
-    for threads in (1, 2, 3, 5):
-        _core.set_num_threads(threads)
-        results.append((_core.matmul(a, b), _core.matmul(a[0], b[0])))
-    for batch, single in results[1:]:
-        assert_same_bits(batch, results[0][0])
-        assert_same_bits(single, results[0][1])
-
-
-def test_a_long_sum_is_added_window_by_window() -> None:
-    rng = np.random.default_rng(13)
-    a = rng.standard_normal((90, 36000)).astype(np.float32)
-    b = rng.standard_normal((36000, 128)).astype(np.float32)
-    out = rng.standard_normal((2, 90, 128)).astype(np.float32)
-    out[1] = out[0]
-    for threads in (1, 2):
-        _core.set_num_threads(threads)
-        _core.matmul(a, b, out=out[threads - 1], accumulate=True)
-    assert_same_bits(out[0], out[1])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", PROMISED, ids=str)
-def test_avx2_and_avx512_agree_bit_for_bit(shape: tuple[int, int, int], dtype: DType) -> None:
-    if "avx512" not in _core.available_isas():
-        pytest.skip("this CPU has no AVX-512")
-    m, n, k = shape
-    rng = np.random.default_rng(7)
-    a = rng.standard_normal((m, k)).astype(dtype)
-    b = rng.standard_normal((k, n)).astype(dtype)
-    results = []
-    for isa in ("avx2", "avx512"):
-        _core.use_isa(isa)
-        results.append(_core.matmul(a, b))
-    assert_same_bits(*results)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("k", [1, 10, 384, 385, 3000])
-def test_error_is_within_the_componentwise_bound(isa: str, k: int, dtype: DType) -> None:
-    """|C - AB| <= n u |A||B| with n roundings on the longest path, 2 per term without FMA."""
-    rng = np.random.default_rng(8)
-    a = rng.standard_normal((12, k)).astype(dtype)
-    b = rng.standard_normal((k, 18)).astype(dtype)
-    depth = -(-k // -(-k // DEPTH[dtype]))
-    roundings = (2 if isa == "baseline" else 1) * depth + -(-k // depth)
-    exact = np.einsum("ik,kj->ij", a.astype(np.longdouble), b.astype(np.longdouble))
-    magnitude = np.einsum(
-        "ik,kj->ij", np.abs(a, dtype=np.longdouble), np.abs(b, dtype=np.longdouble)
-    )
-    unit = np.finfo(dtype).eps / 2
-    assert np.all(np.abs(_core.matmul(a, b) - exact) <= roundings * unit * magnitude)
-    lanes = (2 if isa == "baseline" else 1) * -(-min(k, 4096) // 16) + 4 + -(-k // 4096)
-    error = np.abs(_core.matmul(a, b[:, 0]) - exact[:, 0])
-    assert np.all(error <= lanes * unit * magnitude[:, 0])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_special_values_propagate(isa: str, dtype: DType) -> None:
-    a, b = np.ones((20, 40), dtype), np.ones((40, 50), dtype)
-    a[3, 7], a[5, 2], b[39, 49], b[2, 4] = np.nan, np.inf, -np.inf, 0
-    result = _core.matmul(a, b)
-    with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(result, np.matmul(a, b))
-    tiny = np.finfo(dtype).smallest_subnormal
-    assert_same_bits(
-        _core.matmul(np.full((2, 1), tiny), np.ones((1, 3), dtype)), np.full((2, 3), tiny)
-    )
-    assert np.all(
-        np.isinf(_core.matmul(np.full((2, 9), np.finfo(dtype).max), np.ones((9, 3), dtype)))
-    )
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_an_empty_sum_is_zero(isa: str, dtype: DType) -> None:
-    a, b = np.empty((4, 0), dtype), np.empty((0, 37), dtype)
-    bias = np.arange(37, dtype=dtype) - 9
-    out = np.full((4, 37), np.nan, dtype)
-    _core.matmul(a, b, out=out)
-    assert_same_bits(out, np.zeros_like(out))
-    _core.matmul(a, b, out=out, bias=bias, activation="relu")
-    np.testing.assert_array_equal(out, np.broadcast_to(np.maximum(bias, 0), out.shape))
-    _core.matmul(a, b, out=out, accumulate=True)
-    np.testing.assert_array_equal(out, np.broadcast_to(np.maximum(bias, 0), out.shape))
-
-
-# --- out, accumulate, bias, activation ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_out_of_any_layout_is_written_in_place(isa: str, layout: str, dtype: DType) -> None:
-    rng = np.random.default_rng(9)
-    a, b = integers(rng, (3, 40, 21), dtype), integers(rng, (3, 21, 70), dtype)
-    out = LAYOUTS[layout](np.full((3, 40, 70), np.nan, dtype))
-    frame = out.base if out.base is not None else out
-    outside = np.count_nonzero(frame == 7)
-    assert _core.matmul(a, b, out=out) is out
-    np.testing.assert_array_equal(out, np.matmul(a, b))
-    _core.matmul(a, b, out=out, accumulate=True)
-    np.testing.assert_array_equal(out, 2 * np.matmul(a, b))
-    assert np.count_nonzero(frame == 7) - np.count_nonzero(out == 7) == outside
-
-
-@pytest.mark.parametrize(("a_shape", "b_shape"), BATCHES)
-def test_out_has_the_shape_of_the_result(
-    a_shape: tuple[int, ...], b_shape: tuple[int, ...]
-) -> None:
-    rng = np.random.default_rng(10)
-    a, b = integers(rng, a_shape, np.float32), integers(rng, b_shape, np.float32)
-    expected = np.asarray(np.matmul(a, b))
-    out = np.full(expected.shape, np.nan, np.float32)
-    assert _core.matmul(a, b, out=out) is out
-    np.testing.assert_array_equal(out, expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(5, 9, 30), (70, 100, 64), (15, 33, 384), (300, 4, 60)], ids=str)
-def test_accumulating_equals_adding_the_product(
-    isa: str, shape: tuple[int, int, int], dtype: DType
-) -> None:
-    m, n, k = shape
-    rng = np.random.default_rng(11)
-    k = min(k, DEPTH[dtype])
-    a = rng.standard_normal((m, k)).astype(dtype)
-    b = rng.standard_normal((k, n)).astype(dtype)
-    out = rng.standard_normal((m, n)).astype(dtype)
-    expected = _core.add(out, _core.matmul(a, b))
-    _core.matmul(a, b, out=out, accumulate=True)
-    assert_same_bits(out, expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
-def test_epilogues_equal_the_separate_operations(
-    isa: str, activation: str | None, dtype: DType
-) -> None:
-    rng = np.random.default_rng(12)
-    separate = getattr(_core, activation) if activation else _core.copy
-    for batch, m, n, k in [
-        (2, 3, 5, 7), (2, 40, 70, 30), (2, 61, 130, 900), (1, 3, 5, 3000), (1, 1, 1, 2000),
-    ]:  # fmt: skip
-        a = rng.standard_normal((batch, m, k)).astype(dtype)
-        b = rng.standard_normal((k, n)).astype(dtype)
-        bias = rng.standard_normal(n).astype(dtype)
-        product = _core.matmul(a, b)
-        assert_same_bits(_core.matmul(a, b, activation=activation), separate(product))
-        expected = separate(_core.add(product, bias))
-        assert_same_bits(_core.matmul(a, b, bias=bias, activation=activation), expected)
-        for strided in (np.repeat(bias, 3)[::3], bias[::-1].copy()[::-1]):
-            assert_same_bits(_core.matmul(a, b, bias=strided, activation=activation), expected)
-        out = np.zeros_like(product)
-        _core.matmul(a, b, out=out, accumulate=True, bias=bias, activation=activation)
-        np.testing.assert_array_equal(out, expected)
-
-
-def test_one_bias_serves_all_columns_through_a_zero_stride() -> None:
-    a, b = np.ones((3, 4), np.float32), np.ones((4, 50), np.float32)
-    bias = np.broadcast_to(np.float32(2), 50)
-    np.testing.assert_array_equal(_core.matmul(a, b, bias=bias), np.full((3, 50), 6))
-    np.testing.assert_array_equal(_core.matmul(a[0], b, bias=bias), np.full(50, 6))
-
-
-def test_small_stacks_add_a_bias_to_strided_results_once() -> None:
-    """Tiles that go through a buffer: two threads once shared one."""
-    a, b, bias = np.ones((3, 3073, 1), np.float32), np.ones((3, 1, 2), np.float32), np.ones(2, "f4")
-    for _ in range(20):
-        out = np.zeros((3, 3073, 4), np.float32)[..., ::2]
-        _core.matmul(a, b, out=out, bias=bias)
-        np.testing.assert_array_equal(out, 2)
-
-
-# --- precision --------------------------------------------------------------------------------
-
-
-def test_precision_is_a_setting_and_an_argument() -> None:
-    assert _core.get_matmul_precision() == "highest"
-    a = np.eye(3, dtype=np.float32)
-    try:
-        for name in ("strict", "highest", "high", "medium"):
-            _core.set_matmul_precision(name)
-            assert _core.get_matmul_precision() == name
-            np.testing.assert_array_equal(_core.matmul(a, a, precision=name), a)
-        with pytest.raises(ValueError, match="set_matmul_precision: precision must be 'strict'"):
-            _core.set_matmul_precision("low")
-        assert _core.get_matmul_precision() == "medium"
-    finally:
-        _core.set_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""Pooling: window-by-window references, layouts, ties and NaN, fusion, bad geometry, PyTorch."""
+"""Pooling: references, exact identities, gradients, PyTorch's results."""
 
 from __future__ import annotations
 
@@ -11,80 +11,23 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import reference.pool as ref
-import thalweg as tw
 from gradcheck import check_gradient, check_second_derivative
+from pool_table import (
+    LAYOUTS,
+    Array,
+    drawn,
+    everything,
+    laid,
+    max_pool,
+    mean_options,
+    rows,
+    same_bits,
+)
 from reference.pool import Window
 from thalweg import _core
+from thalweg import functional as F
 
-Array = np.ndarray
-F = tw.functional
-
-# The networks' windows, then what they leave out: odd widths, more planes than a strip holds.
-GEOMETRIES: list[tuple[tuple[int, ...], Window]] = [
-    ((2, 3, 24, 24), Window((2, 2), (2, 2))),
-    ((1, 70, 8, 8), Window((2, 2), (2, 2))),
-    ((2, 17, 13, 13), Window((3, 3), (2, 2))),
-    ((1, 4, 112, 112), Window((3, 3), (2, 2), (0, 0), (1, 1), True)),
-    ((2, 33, 14, 14), Window((3, 3), (1, 1), (1, 1))),
-    ((1, 5, 20, 37), Window((3, 3), (2, 2), (1, 1))),
-    ((2, 16, 7, 7), Window((7, 7), (1, 1))),
-    ((1, 3, 9, 31), Window((2, 5), (3, 1), (1, 2), (2, 1))),
-    ((1, 2, 11, 12), Window((3, 2), (2, 3), (1, 1), (1, 2), True)),
-    ((2, 1, 5, 6), Window((1, 1), (3, 2))),
-    ((1, 1, 300, 130), Window((3, 3), (2, 2), (1, 1))),
-    ((1, 2, 20, 20), Window((17, 16), (1, 2), (8, 0))),
-    ((2, 3, 1, 1), Window((1, 1), (1, 1))),
-]
-LAYOUTS = ["planes", "channels-last"]
-rows = pytest.mark.parametrize(("shape", "window"), GEOMETRIES, ids=[str(g) for g in GEOMETRIES])
-
-
-def drawn(shape: tuple[int, ...], dtype: Any = np.float32, seed: int = 0) -> Array:
-    """Normal values with ties: a third of them are rounded to halves."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape)
-    return np.where(rng.random(shape) < 0.3, np.round(2 * x) / 2, x).astype(dtype)
-
-
-def laid(x: Array, layout: str) -> Array:
-    if layout == "planes":
-        return np.ascontiguousarray(x)
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-
-
-def max_pool(x: Array, window: Window, **options: Any) -> tuple[Array, Any]:
-    return _core.max_pool2d(x, *window, **options)
-
-
-def mean_options(window: Window, padding: bool) -> tuple[Any, ...]:
-    return (*window[:3], window.ceil_mode, padding)
-
-
-def everything(x: Array, window: Window, layout: str) -> list[Array]:
-    """All results of all kernels of this family on one x."""
-    x = laid(x, layout)
-    results = []
-    for activation in (None, "relu"):
-        y, saved = max_pool(x, window, activation=activation)
-        dy = laid(drawn(y.shape, x.dtype, 1), layout)
-        dx = _core.max_pool2d_backward(dy, x, saved)
-        results += [y, saved[0], dx, _core.max_pool2d_pick(drawn(x.shape, x.dtype, 2), saved)]
-    if window.dilation == (1, 1):
-        for padding in (True, False):
-            y = _core.avg_pool2d(x, *mean_options(window, padding))
-            dy = laid(drawn(y.shape, x.dtype, 1), layout)
-            results += [y, _core.avg_pool2d_backward(dy, x, *mean_options(window, padding))]
-    return results
-
-
-def same_bits(a: list[Array], b: list[Array]) -> bool:
-    return all(
-        p.dtype == q.dtype and np.array_equal(p.view(f"u{p.itemsize}"), q.view(f"u{q.itemsize}"))
-        for p, q in zip(map(np.ascontiguousarray, a), map(np.ascontiguousarray, b), strict=True)
-    )
-
-
-# --- against the references ----------------------------------------------------------------------
+# --- against the references -----------------------------------------------------------------------
 
 
 def check_max(x: Array, window: Window) -> None:
@@ -149,7 +92,7 @@ def test_any_geometry_equals_reference(
         check_mean(x, plain, False)
 
 
-# --- exact identities ----------------------------------------------------------------------------
+# --- exact identities -----------------------------------------------------------------------------
 
 
 @rows
@@ -254,7 +197,7 @@ def test_global_average_is_the_mean_of_each_plane() -> None:
         F.global_avg_pool2d(x[..., :0])
 
 
-# --- gradients -----------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
@@ -279,74 +222,7 @@ def test_mean_gradients_equal_finite_differences(padding: bool) -> None:
         )
 
 
-# --- bad arguments -------------------------------------------------------------------------------
-
-BAD = [
-    ({"kernel": 0}, "kernel must be between 1"),
-    ({"kernel": -2}, "kernel must be between 1"),
-    ({"kernel": 2, "stride": 0}, "stride must be between 1"),
-    (
-        {"kernel": 2, "padding": 2},
-        r"padding must be .* half the window \(1 of 2\), got 2",
-    ),
-    ({"kernel": 2, "padding": -1}, "padding must be"),
-    ({"kernel": (7, 2)}, "the window's height is 7, but x with its padding has 6"),
-    ({"kernel": (2, 12)}, "the window's width is 12, but x with its padding has 8"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), BAD)
-@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
-def test_bad_geometry_is_a_clear_error(name: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: {message}"):
-        getattr(_core, name)(drawn((1, 2, 6, 8)), **options)
-
-
-def test_other_bad_arguments_are_named() -> None:
-    x = drawn((1, 2, 6, 8))
-    with pytest.raises(ValueError, match="dilation must be between 1"):
-        _core.max_pool2d(x, 2, dilation=0)
-    with pytest.raises(ValueError, match="window 0 along the width sees padding alone"):
-        _core.max_pool2d(drawn((1, 2, 6, 1)), 2, padding=(0, 1), dilation=(1, 2))
-    with pytest.raises(ValueError, match="activation must be None or 'relu', got 'tanh'"):
-        _core.max_pool2d(x, 2, activation="tanh")
-    with pytest.raises(
-        TypeError, match=r"kernel must be an int or a pair of ints, got \[1, 2, 3\]"
-    ):
-        _core.max_pool2d(x, [1, 2, 3])
-    with pytest.raises(TypeError, match=r"stride must be an int or a pair of ints, got 1\.5"):
-        _core.avg_pool2d(x, 2, 1.5)
-    with pytest.raises(ValueError, match="x must have 4 dimensions"):
-        _core.max_pool2d(x[0], 2)
-    with pytest.raises(TypeError, match="x must be float32 or float64, got int64"):
-        _core.avg_pool2d(x.astype(np.int64), 2)
-    y, saved = _core.max_pool2d(x, 2)
-    with pytest.raises(ValueError, match=r"dy has shape .* that of y"):
-        _core.max_pool2d_backward(x, x, saved)
-    with pytest.raises(TypeError, match="dy is float64 but x is float32"):
-        _core.max_pool2d_backward(y.astype(np.float64), x, saved)
-    with pytest.raises(ValueError, match="saved must be what max_pool2d returned"):
-        _core.max_pool2d_backward(y, x, (saved[0][:, :1], *saved[1:]))
-    with pytest.raises(ValueError, match="saved must be what max_pool2d returned"):
-        _core.max_pool2d_backward(y, x, ())
-
-
-@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_samples_or_channels_give_empty_results(shape: tuple[int, ...], layout: str) -> None:
-    x = laid(np.zeros(shape, np.float32), layout)
-    y, saved = _core.max_pool2d(x, 2)
-    assert y.shape == (*shape[:2], 2, 2)
-    assert _core.max_pool2d_backward(y, x, saved).shape == shape
-    assert _core.avg_pool2d_backward(_core.avg_pool2d(x, 2), x, 2).shape == shape
-
-
-def test_no_rows_are_an_error() -> None:
-    with pytest.raises(ValueError, match="the window's height is 2, but x with its padding has 0"):
-        _core.max_pool2d(np.zeros((1, 2, 0, 4), np.float32), 2)
-
-
-# --- PyTorch -------------------------------------------------------------------------------------
+# --- PyTorch --------------------------------------------------------------------------------------
 
 
 @pytest.mark.torch
