@@ -23,7 +23,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Network:
-    """`input`: of one sample; `steps`: of one timed call; `quick`: small enough for --quick."""
+    """`input`: of one sample; `steps`: of one timed call; `quick`: small enough for --quick;
+    `precision`: of products and convolutions (ours and PyTorch's have the same names)."""
 
     name: str
     layers: list[Layer]
@@ -31,6 +32,7 @@ class Network:
     batch: int
     steps: int
     quick: bool = False
+    precision: str = "highest"
 
     @property
     def flops(self) -> float:
@@ -117,7 +119,9 @@ NETWORKS = [
     Network("784-1024-1024-1024-10 BN x256", mlp(784, 1024, 1024, 1024, 10, norm=True), (784,),
             256, 4),
     Network("LeNet BN x64", LENET, (1, 28, 28), 64, 4),
+    Network("LeNet BN x64 high", LENET, (1, 28, 28), 64, 4, precision="high"),
     Network("residual net x32", RESIDUAL, (3, 32, 32), 32, 4),
+    Network("residual net x32 high", RESIDUAL, (3, 32, 32), 32, 4, precision="high"),
     Network("GoogLeNet x32", GOOGLENET, (3, 224, 224), 32, 1),
 ]  # fmt: skip
 

@@ -36,6 +36,10 @@ def _case(network: Network, quick: bool) -> Case:
         "torch eager": functools.partial(_torch, network, compiled=False),
         "jax jit": functools.partial(_jax, network, scan=False),
     }
+    if network.precision != "highest":
+        return Case(
+            network.name, sides, 1e-3, Work(network.flops * network.steps), None, network.steps
+        )
     if network.steps > 1:
         sides["thalweg eager"] = functools.partial(_ours, network, captured=False)
         sides["jax scan"] = functools.partial(_jax, network, scan=True)
@@ -68,6 +72,7 @@ def _ours(network: Network, captured: bool) -> Side:
     losses = np.zeros(network.steps)
 
     def call() -> None:
+        tw.set_matmul_precision(network.precision)
         for i, (x, y) in enumerate(batches):
             losses[i] = run(x, y).item()
 
@@ -93,6 +98,7 @@ def _torch(network: Network, compiled: bool) -> Side:
     losses = np.zeros(network.steps)
 
     def call() -> None:
+        torch.set_float32_matmul_precision(network.precision)
         for i, (x, y) in enumerate(batches):
             loss = forward(x, y)
             loss.backward()
