@@ -23,11 +23,7 @@ template <class E>
 class Slab {
  public:
   Slab(const View& v, std::int64_t plane, std::int64_t first, std::int64_t end)
-      : view_(v),
-        plane_(plane),
-        first_(first),
-        rows_(end - first),
-        space_((std::max<std::int64_t>(rows_ * v.shape[3], kPlanes) + 1) * kPlanes) {}
+      : view_(v), plane_(plane), first_(first), rows_(end - first), space_(rows_ * v.shape[3] * kPlanes) {}
 
   Image<E> image() const { return {space_.get(), side_by_side(view_.shape[3]), first_}; }
 
@@ -48,12 +44,15 @@ class Slab {
   Moved* block() const { return reinterpret_cast<Moved*>(space_.get()); }
 
   Pointers planes() const {
+    const std::int64_t channels = view_.shape[1], last = count() - 1;
+    std::int64_t c = plane_ % channels;
+    E* plane = view_.as<E>() + plane_ / channels * view_.strides[0] + c * view_.strides[1];
     Pointers pointers;
     for (std::int64_t p = 0; p < kPlanes; ++p) {
-      const std::int64_t plane = std::min(plane_ + p, count() - 1), channels = view_.shape[1];
-      pointers.at[p] =
-          reinterpret_cast<Moved*>(view_.as<E>() + plane / channels * view_.strides[0] +
-                                   plane % channels * view_.strides[1] + first_ * view_.strides[2]);
+      pointers.at[p] = reinterpret_cast<Moved*>(plane + first_ * view_.strides[2]);
+      if (plane_ + p >= last) continue;
+      plane += view_.strides[1];
+      if (++c == channels) c = 0, plane += view_.strides[0] - channels * view_.strides[1];
     }
     return pointers;
   }

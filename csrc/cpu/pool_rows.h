@@ -1,6 +1,7 @@
 // Which elements the results of a row see, in images whose pixels are neighbouring elements.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -96,12 +97,15 @@ class WindowRows {
     for (std::int64_t o = 0; o < g.h.out; ++o) {
       SeenRow& seen = rows_[key(o)];
       if (seen.lists() == 0) fill(seen, o, x);
+      of_.push_back(&seen);
     }
   }
 
+  WindowRows(const WindowRows&) = delete;  // of_ points into rows_
+
   std::int64_t top(std::int64_t o) const { return g_.h.at(o, g_.h.first(o)); }
   std::int64_t bottom(std::int64_t o) const { return g_.h.at(o, g_.h.last(o) - 1) + 1; }
-  const SeenRow& of(std::int64_t o) const { return rows_.at(key(o)); }
+  const SeenRow& of(std::int64_t o) const { return *of_[static_cast<std::size_t>(o)]; }
 
  private:
   using Key = std::pair<std::int64_t, std::int64_t>;
@@ -128,6 +132,7 @@ class WindowRows {
 
   PoolGeometry g_;
   std::map<Key, SeenRow> rows_;
+  std::vector<const SeenRow*> of_;
 };
 
 // Row h of the elements is seen by rows from `top` on of the windows, whose values and codes have
@@ -138,15 +143,18 @@ class ElementRows {
     for (std::int64_t h = 0; h < g.h.in; ++h) {
       SeenRow& seen = rows_[key(rows_of_.of(h))];
       if (seen.lists() == 0) fill(seen, rows_of_.of(h), dy, index);
+      of_.push_back(&seen);
     }
   }
+
+  ElementRows(const ElementRows&) = delete;
 
   // No rows, of which the first is 0, where no window sees the element.
   std::int64_t top(std::int64_t h) const { return rows_of_.of(h).empty() ? 0 : rows_of_.of(h).front().o; }
   std::int64_t bottom(std::int64_t h) const {
     return rows_of_.of(h).empty() ? 0 : rows_of_.of(h).back().o + 1;
   }
-  const SeenRow& of(std::int64_t h) const { return rows_.at(key(rows_of_.of(h))); }
+  const SeenRow& of(std::int64_t h) const { return *of_[static_cast<std::size_t>(h)]; }
 
  private:
   using Key = std::pair<std::int64_t, std::size_t>;  // successive windows lie at equal distances
@@ -155,13 +163,14 @@ class ElementRows {
   static Key key(Windows windows) { return {windows.empty() ? -1 : windows.front().k, windows.size()}; }
 
   void fill(SeenRow& seen, Windows rows, Steps dy, Steps index) const {
-    std::map<Key, std::size_t> lists;
+    std::vector<Key> keys;  // of the lists
     for (std::int64_t w = 0; w < g_.w.in; ++w) {
       const Windows columns = columns_of_.of(w);
       const std::int64_t first = columns.empty() ? 0 : columns.front().o;
-      const auto [list, added] = lists.try_emplace(key(columns), seen.lists());
-      seen.window(list->second, first * dy.column, first * index.column, 1);
-      if (!added) continue;
+      const auto list = std::find(keys.begin(), keys.end(), key(columns));
+      seen.window(static_cast<std::size_t>(list - keys.begin()), first * dy.column, first * index.column, 1);
+      if (list != keys.end()) continue;
+      keys.push_back(key(columns));
       for (const auto [oh, kh] : rows)
         for (const auto [ow, kw] : columns) {
           const std::int64_t down = oh - rows.front().o, right = ow - first;
@@ -175,6 +184,7 @@ class ElementRows {
   PoolGeometry g_;
   Covering rows_of_, columns_of_;
   std::map<Key, SeenRow> rows_;
+  std::vector<const SeenRow*> of_;
 };
 
 // Row o of the windows sees itself alone, to be divided by its elements.

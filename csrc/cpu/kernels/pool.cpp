@@ -1,5 +1,6 @@
 #include "cpu/kernels/pool.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "cpu/kernels/gemm_vector.h"
@@ -196,10 +197,13 @@ void max_pick(const T* x, const Index* index, const PoolRow& row, T* y) {
   });
 }
 
+constexpr int kMeanVectors = 8;
+
+// The windows' sums, divided.
 template <class T>
-void mean(const T* x, const PoolRow& row, T* y) {
-  for_pieces_of<T, 8>(row, [&](const PoolWindow& window, std::int64_t r, std::int64_t i, auto vectors,
-                               const auto& access) __attribute__((always_inline)) {
+void sum_windows(const T* x, const PoolRow& row, T* y) {
+  for_pieces_of<T, kMeanVectors>(row, [&](const PoolWindow& window, std::int64_t r, std::int64_t i,
+                                          auto vectors, const auto& access) __attribute__((always_inline)) {
     const T* from = x + window.offset + i;
     Vector<T> sum[vectors] = {};
     for (std::int64_t t = 0; t < window.count; ++t)
@@ -208,6 +212,31 @@ void mean(const T* x, const PoolRow& row, T* y) {
     for (int v = 0; v < vectors; ++v)
       access.store(y + r * row.step + i + v * kWidth<T>, window.divisor == 1 ? sum[v] : sum[v] / divisor);
   });
+}
+
+// One wide window a few taps at a time: as many streams as the processor fetches ahead of.
+template <class T>
+void sum_in_streams(const T* x, const PoolWindow& window, std::int64_t n, T* y) {
+  constexpr std::int64_t kStreams = 12;
+  std::int64_t first = 0;
+  do {
+    const std::int64_t end = std::min(window.count, first + kStreams);
+    const bool divided = end == window.count && window.divisor != 1;
+    const Vector<T> divisor = broadcast(static_cast<T>(window.divisor));
+    for (std::int64_t i = 0; i < n; i += kWidth<T>) {
+      Vector<T> sum = first > 0 ? load(y + i) : Vector<T>{};
+      for (std::int64_t t = first; t < end; ++t) sum += load(x + window.offset + window.taps[t].offset + i);
+      store(y + i, divided ? sum / divisor : sum);
+    }
+  } while ((first += kStreams) < window.count);
+}
+
+template <class T>
+void mean(const T* x, const PoolRow& row, T* y) {
+  constexpr std::int64_t kManyTaps = 16;
+  const bool wide = row.n > kMeanVectors * kWidth<T> && row.n % kWidth<T> == 0;
+  if (!wide || row.count == 0 || row.windows[0].count < kManyTaps) return sum_windows(x, row, y);
+  for (std::int64_t r = 0; r < row.count; ++r) sum_in_streams(x, row.windows[r], row.n, y + r * row.step);
 }
 
 template <class T, class Index>

@@ -67,7 +67,7 @@ template <class E>
 struct PlaneLoops {
   // block[i][p] = planes[p][i] for i < n
   void (*gather)(const E* const* planes, std::int64_t n, E* block) = nullptr;
-  // planes[p][i] = block[i][p] for p < count; 16 rows of the block can be read, whatever n
+  // planes[p][i] = block[i][p] for p < count
   void (*scatter)(const E* block, std::int64_t n, std::int64_t count, E* const* planes) = nullptr;
 };
 

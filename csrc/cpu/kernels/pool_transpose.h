@@ -15,43 +15,43 @@ THALWEG_RULE void for_pieces(std::int64_t n, std::int64_t piece, const F& f) {
   if (i < n) f(n - piece);
 }
 
+// Too few elements for a register.
+template <class E>
+void gather_few(const E* const* planes, std::int64_t n, E* block) {
+  for (std::int64_t p = 0; p < kPlanes; ++p)
+    for (std::int64_t i = 0; i < n; ++i) block[i * kPlanes + p] = planes[p][i];
+}
+
+template <class E>
+void scatter_few(const E* block, std::int64_t n, std::int64_t count, E* const* planes) {
+  for (std::int64_t p = 0; p < count; ++p)
+    for (std::int64_t i = 0; i < n; ++i) planes[p][i] = block[i * kPlanes + p];
+}
+
 template <class E>
 void gather_planes(const E* const* planes, std::int64_t n, E* block) {
   constexpr int w = kWidth<E>;
+  if (n < w) return gather_few(planes, n, block);
   Vector<E> columns[w];
-  for (std::int64_t first = 0; first < kPlanes; first += w) {
-    if (n < w) {
-      load_transposed(planes + first, 0, static_cast<int>(n), columns);
-      for (std::int64_t j = 0; j < n; ++j) store(block + j * kPlanes + first, columns[j]);
-      continue;
-    }
+  for (std::int64_t first = 0; first < kPlanes; first += w)
     for_pieces(n, w, [&](std::int64_t i) {
       load_transposed(planes + first, i, columns);
       for (int j = 0; j < w; ++j) store(block + (i + j) * kPlanes + first, columns[j]);
     });
-  }
 }
 
 template <class E>
 void scatter_planes(const E* block, std::int64_t n, std::int64_t count, E* const* planes) {
   constexpr int w = kWidth<E>;
+  if (n < w) return scatter_few(block, n, count, planes);
   Vector<E> columns[w];
   for (std::int64_t first = 0; first < count; first += w) {
-    const int filled = static_cast<int>(std::min<std::int64_t>(w, count - first));
-    const auto transposed = [&](std::int64_t i) {
+    const std::int64_t filled = std::min<std::int64_t>(w, count - first);
+    for_pieces(n, w, [&](std::int64_t i) {
       const E* rows[w];
       for (int j = 0; j < w; ++j) rows[j] = block + (i + j) * kPlanes;
       load_transposed(rows, first, columns);
-    };
-    if (n < w) {
-      transposed(0);
-      const Lanes<E> some(static_cast<int>(n));
-      for (int j = 0; j < filled; ++j) some.store(planes[first + j], columns[j]);
-      continue;
-    }
-    for_pieces(n, w, [&](std::int64_t i) {
-      transposed(i);
-      for (int j = 0; j < filled; ++j) store(planes[first + j] + i, columns[j]);
+      for (std::int64_t j = 0; j < filled; ++j) store(planes[first + j] + i, columns[j]);
     });
   }
 }
@@ -69,11 +69,7 @@ THALWEG_RULE void transpose_bytes(__m128i* rows) {
 }
 
 inline void gather_bytes(const std::uint8_t* const* planes, std::int64_t n, std::uint8_t* block) {
-  if (n < 16) {
-    for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t p = 0; p < kPlanes; ++p) block[i * kPlanes + p] = planes[p][i];
-    return;
-  }
+  if (n < 16) return gather_few(planes, n, block);
   for_pieces(n, 16, [&](std::int64_t i) {
     __m128i rows[16];
     for (int p = 0; p < 16; ++p) rows[p] = _mm_loadu_si128((const __m128i*)(planes[p] + i));
@@ -84,11 +80,7 @@ inline void gather_bytes(const std::uint8_t* const* planes, std::int64_t n, std:
 
 inline void scatter_bytes(const std::uint8_t* block, std::int64_t n, std::int64_t count,
                           std::uint8_t* const* planes) {
-  if (n < 16) {
-    for (std::int64_t p = 0; p < count; ++p)
-      for (std::int64_t i = 0; i < n; ++i) planes[p][i] = block[i * kPlanes + p];
-    return;
-  }
+  if (n < 16) return scatter_few(block, n, count, planes);
   for_pieces(n, 16, [&](std::int64_t i) {
     __m128i rows[16];
     for (int j = 0; j < 16; ++j) rows[j] = _mm_loadu_si128((const __m128i*)(block + (i + j) * kPlanes));
