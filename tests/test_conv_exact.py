@@ -13,7 +13,21 @@ from conv_table import DTYPES, LAYOUTS, drawn, run_all
 from thalweg import _core
 
 Array = ref.Array
+# Instruction sets that multiply and add; on AMX products of bfloat16 parts come first
+# (test_conv_precision.py).
+ISAS = [isa for isa in _core.available_isas() if isa != "amx"]
 DEPTH = {np.float32: 384, np.float64: 192}  # of a chain of multiply-adds, see numerics.md
+
+
+@pytest.fixture(autouse=True)
+def multiply_adds() -> None:
+    _core.use_isa(ISAS[-1])
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    _core.use_isa(request.param)
+    return str(request.param)
 
 
 def same_bits(a: list[Array], b: list[Array]) -> None:

@@ -1,5 +1,6 @@
 """Convolutions and poolings of LeNet, AlexNet, GoogLeNet and ResNet-18 at batch 32: forward and
-all gradients, in NCHW and in channels last; three layers pass by pass.
+all gradients, in NCHW and in channels last; three layers pass by pass; three layers, channels last,
+at lower precision: PyTorch in bfloat16 where ours is.
 
 PyTorch runs the operations under its autograd, whose overhead is thus left out. 2 N O H' W' C K K
 floating-point operations a pass.
@@ -49,8 +50,11 @@ class Layer:
         outputs = BATCH * self.fan_out * self.out_size**2
         return 2.0 * outputs * self.fan_in * self.kernel**2
 
-    def arrays(self, last: bool) -> dict[str, Array]:
-        """x, w, b and dy; with `last`, x, w and dy are views of memory with channels last."""
+    def arrays(self, last: bool, kind: str = "highest") -> dict[str, Array]:
+        """x, w, b and dy; with `last`, x, w and dy are views of memory with channels last.
+
+        For the kind "bfloat16" they hold float32 values that are bfloat16.
+        """
         rng = np.random.default_rng(0)
         k, out = self.kernel, self.out_size
         shapes = {
@@ -62,7 +66,11 @@ class Layer:
         if last:
             arrays = {k: np.ascontiguousarray(_channels_last(v)) for k, v in arrays.items()}
             arrays = {k: v.transpose(0, 3, 1, 2) for k, v in arrays.items()}
-        return arrays | {"b": rng.standard_normal(self.fan_out, np.float32)}
+        arrays["b"] = rng.standard_normal(self.fan_out, np.float32)
+        if kind == "bfloat16":
+            for array in arrays.values():
+                array.view(np.uint32)[...] &= 0xFFFF0000
+        return arrays
 
 
 LAYERS = [
@@ -88,6 +96,8 @@ LAYERS = [
 ]
 QUICK = [LAYERS[1], LAYERS[8], LAYERS[10], LAYERS[18]]
 BY_PASS = [LAYERS[1], LAYERS[6], LAYERS[16]]
+LOWER = [LAYERS[13], LAYERS[4], LAYERS[11]]
+TOLERANCES = {"highest": 1e-4, "high": 1e-4, "medium": 1e-2, "bfloat16": 1e-2}
 # Kind, channels, rows and columns, kernel, stride, padding
 POOLS = [("max", 64, 112, 3, 2, 1), ("max", 192, 28, 3, 1, 1), ("max", 32, 28, 2, 2, 0),
          ("avg", 1024, 7, 7, 7, 0)]  # fmt: skip
@@ -104,40 +114,60 @@ def cases(quick: bool) -> Iterator[Case]:
     for layer in () if quick else BY_PASS:
         for one in PASSES:
             yield _convolution(layer, False, (one,))
+    for layer in LOWER[2:] if quick else LOWER:
+        for kind in ("high", "medium", "bfloat16"):
+            yield _convolution(layer, True, PASSES, kind)
     for pool in POOLS[2:] if quick else POOLS:
         for last in (False, True):
             yield _pooling(pool, last)
 
 
-def _convolution(layer: Layer, last: bool, passes: tuple[str, ...]) -> Case:
-    which = "" if passes == PASSES else f" {passes[0]}"
-    sides = {"thalweg": _ours, "torch": _torch, "jax": _jax}
-    made = {impl: functools.partial(side, layer, last, passes) for impl, side in sides.items()}
+def _convolution(layer: Layer, last: bool, passes: tuple[str, ...], kind: str = "highest") -> Case:
+    """`kind` is a precision of float32, or the type of all arrays."""
+    which = ("" if passes == PASSES else f" {passes[0]}") + (
+        "" if kind == "highest" else f" {kind}"
+    )
+    made = {
+        "thalweg": functools.partial(_ours, layer, last, passes, kind),
+        "torch": functools.partial(_torch, layer, last, passes, kind),
+    }
+    if kind == "highest":
+        made["jax"] = functools.partial(_jax, layer, last, passes)
     name = f"{layer.name}{' channels last' * last}{which}"
-    return Case(name, made, 1e-4, Work(layer.flops * len(passes)))
+    return Case(name, made, TOLERANCES[kind], Work(layer.flops * len(passes)))
 
 
-def _ours(layer: Layer, last: bool, passes: tuple[str, ...]) -> Side:
+def _ours(layer: Layer, last: bool, passes: tuple[str, ...], kind: str) -> Side:
     import thalweg as tw
     from thalweg import _core
 
-    a = layer.arrays(last)
+    a = layer.arrays(last, kind)
+    precision = "highest" if kind == "bfloat16" else kind
+    if kind == "bfloat16":
+        import ml_dtypes
+
+        a = {key: value.astype(ml_dtypes.bfloat16) for key, value in a.items()}
     x, w, b, dy = (a[key] for key in ("x", "w", "b", "dy"))
     stride, padding = layer.stride, layer.padding
-    each = {"stride": (stride,) * 2, "padding": (padding,) * 4, "dilation": (1, 1), "groups": 1}
+    each: dict[str, Any] = {
+        "stride": (stride,) * 2, "padding": (padding,) * 4, "dilation": (1, 1), "groups": 1,
+        "precision": precision,
+    }  # fmt: skip
     calls = {
-        "forward": lambda: [tw.conv2d(x, w, b, stride, padding)],
+        "forward": lambda: [tw.conv2d(x, w, b, stride, padding, precision=precision)],
         "data gradient": lambda: [_core.conv2d_data_gradient(dy, w, x.shape[2:], **each)],
         "weight gradient": lambda: [_core.conv2d_weight_gradient(dy, x, w.shape[2:], **each)],
-        "gradients": lambda: tw.conv2d_backward(dy, x, w, stride, padding),
+        "gradients": lambda: tw.conv2d_backward(dy, x, w, stride, padding, precision=precision),
     }
     return _in_turn(calls, passes)
 
 
-def _torch(layer: Layer, last: bool, passes: tuple[str, ...]) -> Side:
+def _torch(layer: Layer, last: bool, passes: tuple[str, ...], kind: str) -> Side:
     import torch
 
-    a = {key: torch.from_numpy(value) for key, value in layer.arrays(last).items()}
+    a = {key: torch.from_numpy(value) for key, value in layer.arrays(last, kind).items()}
+    if kind == "bfloat16":
+        a = {key: value.bfloat16() for key, value in a.items()}
     x, w, b, dy = (a[key] for key in ("x", "w", "b", "dy"))
     bias = [layer.fan_out]
     geometry = [(layer.stride,) * 2, (layer.padding,) * 2, (1, 1), False, (0, 0), 1]
@@ -152,7 +182,7 @@ def _torch(layer: Layer, last: bool, passes: tuple[str, ...]) -> Side:
         "weight gradient": lambda: backward(False, True, False),
         "gradients": lambda: backward(True, True, True),
     }
-    return _in_turn(calls, passes)
+    return _in_turn(calls, passes, lambda t: t.float() if kind == "bfloat16" else t)
 
 
 def _jax(layer: Layer, last: bool, passes: tuple[str, ...]) -> Side:
@@ -183,7 +213,9 @@ def _jax(layer: Layer, last: bool, passes: tuple[str, ...]) -> Side:
         name: functools.partial(lambda f: jax.block_until_ready(f(x, w, b, dy)), f)
         for name, f in jitted.items()
     }
-    return _in_turn(calls, passes, lambda t: np.moveaxis(t, 3, 1) if t.ndim == 4 and last else t)
+    return _in_turn(
+        calls, passes, lambda t: np.moveaxis(np.asarray(t), 3, 1) if t.ndim == 4 and last else t
+    )
 
 
 def _in_turn(
@@ -198,7 +230,7 @@ def _in_turn(
     def call() -> None:
         last[:] = [result for function in chosen for result in function()]
 
-    return Side(call, lambda: [_shown(plain(np.asarray(t))) for t in last])
+    return Side(call, lambda: [_shown(np.asarray(plain(t)).astype(np.float32)) for t in last])
 
 
 def _shown(x: Array) -> Array:
