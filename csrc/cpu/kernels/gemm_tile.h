@@ -1,6 +1,7 @@
 // Register tiles of matrix products: kRows x kVectors registers of C stay in place over all of k.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -85,26 +86,37 @@ struct Row {
   }
 };
 
+// C is fetched a row at a time, some steps of k apart: all at once, its misses would hold up those of A
+// and B. A short chain ends before they have come.
+inline constexpr std::int64_t kPrefetchSteps = 4, kSpread = 64;
+
 // kUnitRow: a_row is 1 (A packed, or transposed in memory), so that rows are constant displacements.
 template <class T, class R, int kRows, int kVectors, bool kUnitRow, bool kPartial>
 __attribute__((always_inline)) inline void multiply(const GemmTile<T>& t) {
   const typename R::Some last(t.columns - (kVectors - 1) * R::kLanes);
   const std::int64_t a_row = kUnitRow ? 1 : t.a_row;
   const T *a = t.a, *b = t.b;
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kVectors; ++j) __builtin_prefetch(t.c + i * t.c_row + j * R::kLanes, 1);
   Row<T, R, kVectors, kPartial> sums[kRows] = {}, row;
-  for (std::int64_t k = t.k; k > 0; --k) {
-    row.load(b, last);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const typename R::Value x = R::broadcast(a[i * a_row]);
-#pragma GCC unroll 8
-      for (int j = 0; j < kVectors; ++j) sums[i].v[j] = R::multiply_add(x, row.v[j], sums[i].v[j]);
+  const T* ahead = t.c;
+  int waiting = t.k < kSpread ? 0 : kRows;
+  for (std::int64_t left = t.k; left > 0; --waiting) {
+    const std::int64_t steps = waiting > 0 ? std::min(left, kPrefetchSteps) : left;
+    if (waiting > 0) {
+      for (int j = 0; j < kVectors; ++j) __builtin_prefetch(ahead + j * R::kLanes, 1);
+      ahead += t.c_row;
     }
-    a += t.a_col;
-    b += t.b_row;
+    left -= steps;
+    for (std::int64_t k = steps; k > 0; --k) {
+      row.load(b, last);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const typename R::Value x = R::broadcast(a[i * a_row]);
+#pragma GCC unroll 8
+        for (int j = 0; j < kVectors; ++j) sums[i].v[j] = R::multiply_add(x, row.v[j], sums[i].v[j]);
+      }
+      a += t.a_col;
+      b += t.b_row;
+    }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
