@@ -186,20 +186,11 @@ class SplitCorrelator {
 
   void store_pixels(std::uint16_t* to, const float* from, float* turned, std::int64_t columns,
                     std::int64_t length) const {
-    if (channels_last()) {
-      auto* const narrowed = reinterpret_cast<std::uint16_t*>(turned);
-      kernels_.narrow(from, narrowed, length * kPanelColumns);
-      for (std::int64_t i = 0; i < length; ++i)
-        std::copy_n(narrowed + i * kPanelColumns, columns, to + i * p_.result.column);
-      return;
-    }
+    if (channels_last()) return kernels_.narrow(from, kPanelColumns, to, p_.result.column, length, columns);
     kernels().conv.f32.copy(turned, length, 1, from, 1, kPanelColumns, columns, length);
-    for (std::int64_t j = 0; j < columns; ++j, turned += length, to += p_.result.channel) {
-      if (p_.result.column == 1)
-        kernels_.narrow(turned, to, length);
-      else
-        for (std::int64_t i = 0; i < length; ++i) to[i * p_.result.column] = Bfloat16::narrow(turned[i]);
-    }
+    if (p_.result.column == 1) return kernels_.narrow(turned, length, to, p_.result.channel, columns, length);
+    for (std::int64_t j = 0; j < columns; ++j, turned += length, to += p_.result.channel)
+      for (std::int64_t i = 0; i < length; ++i) to[i * p_.result.column] = Bfloat16::narrow(turned[i]);
   }
 
   const Correlation<T>& p_;

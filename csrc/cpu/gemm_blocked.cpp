@@ -123,7 +123,9 @@ class Gemm {
   }
 
   std::int64_t tile_elements() const { return kernels_.tile_rows * kernels_.widest[0]; }
-  std::int64_t a_elements() const { return blocking_.pack_a ? round_up(blocking_.rows, kernels_.tile_rows) * blocking_.depth : 0; }
+  std::int64_t a_elements() const {
+    return blocking_.pack_a ? round_up(blocking_.rows, kernels_.tile_rows) * blocking_.depth : 0;
+  }
   std::int64_t b_elements() const { return blocking_.pack_b ? blocking_.columns * blocking_.depth : 0; }
 
   std::int64_t bias_elements() const {  // that need a contiguous copy

@@ -27,7 +27,8 @@ Blocking choose_blocking(const GemmProblem& p, const GemmFamily<T>& kernels) {
   std::int64_t row_blocks = ceil_div(p.m, most);
   if (row_blocks > 1)  // as many for each thread
     row_blocks = std::min(round_up(row_blocks, num_threads()), 2 * row_blocks);
-  blocking.rows = ceil_div(p.m, row_blocks);  // tiles are cut to fit: whole ones would leave the last block short
+  blocking.rows =
+      ceil_div(p.m, row_blocks);  // tiles are cut to fit: whole ones would leave the last block short
   blocking.columns = std::min(round_up(p.n, width), kColumns);
   // Measured on Zen 4, 64 … 2048: reading in place wins unless rows of A fall into the same sets of
   // L1 again and again, or B is too large to stay in L2 and is read often.

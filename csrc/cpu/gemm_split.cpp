@@ -202,19 +202,17 @@ class SplitGemm {
 
   // C = tile
   void store_c(const Bf16Tile& t, std::byte* c) const {
-    for (int i = 0; i < t.rows; ++i) {
-      const float* const from = t.c + i * t.c_row;
-      if (narrow_c()) {
-        auto* const to = reinterpret_cast<std::uint16_t*>(c) + i * p_.c.row;
-        if (p_.c.col == 1)
-          kernels_.narrow(from, to, t.columns);
+    if (narrow_c() && p_.c.col == 1)
+      return kernels_.narrow(t.c, t.c_row, reinterpret_cast<std::uint16_t*>(c), p_.c.row, t.rows, t.columns);
+    for (int i = 0; i < t.rows; ++i)
+      for (int j = 0; j < t.columns; ++j) {
+        const std::int64_t at = i * p_.c.row + j * p_.c.col;
+        const float x = t.c[i * t.c_row + j];
+        if (narrow_c())
+          reinterpret_cast<std::uint16_t*>(c)[at] = Bfloat16::narrow(x);
         else
-          for (int j = 0; j < t.columns; ++j) to[j * p_.c.col] = Bfloat16::narrow(from[j]);
-      } else {
-        auto* const to = reinterpret_cast<float*>(c) + i * p_.c.row;
-        for (int j = 0; j < t.columns; ++j) to[j * p_.c.col] = from[j];
+          reinterpret_cast<float*>(c)[at] = x;
       }
-    }
   }
 
   // Rows of one tile and columns of panels … last_panel by multiply-adds, from the operands themselves.

@@ -69,7 +69,9 @@ struct Bf16Kernels {
   using PackFunction = void (*)(const Bf16Source& source, Magnitudes* seen);
   PackFunction pack_a[4] = {}, pack_b[4] = {};  // by parts; 0: bfloat16 operands, copied
 
-  void (*narrow)(const float* from, std::uint16_t* to, std::int64_t count) = nullptr;
+  // Rows of floats to rows of bfloat16, which are contiguous.
+  void (*narrow)(const float* from, std::int64_t from_row, std::uint16_t* to, std::int64_t to_row,
+                 std::int64_t rows, std::int64_t columns) = nullptr;
 };
 
 // Around the tiles of a thread.
