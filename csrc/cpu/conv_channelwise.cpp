@@ -10,7 +10,6 @@ namespace thalweg {
 namespace {
 
 constexpr double kBlockBytes = 256 << 10;  // of a block's window and results
-constexpr double kChunkBytes = 2 << 20;    // of the blocks that are copied before they are multiplied
 constexpr std::int64_t kTasksPerThread = 4;
 
 template <class T>
@@ -99,47 +98,33 @@ class ChannelwiseCorrelator {
   const Blocks blocks_;
 };
 
+// Of channels begin … end: each thread copies its own, see conv_weight.cpp.
 template <class T>
 class ChannelwiseWeightGradient {
  public:
-  ChannelwiseWeightGradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw)
+  ChannelwiseWeightGradient(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw,
+                            Range channels)
       : g_(geometry),
         dw_(dw),
         dy_(dy),
         kernels_(kernels().conv.family<T>()),
         taps_(taps_of(geometry, dw)),
-        window_(Images<const T>(x), g_.channels, g_.x, g_.stride, g_.y, taps_, false),
+        channels_(channels),
+        count_(channels.end - channels.begin),
+        window_(of_channels(Images<const T>(x)), count_, g_.x, g_.stride, g_.y, taps_, false),
         offsets_(offsets_of(taps_, window_)),
         blocks_(g_.images, g_.y.height, static_cast<double>(g_.y.width), kConvDepth<T>, g_.images) {}
 
-  void run() {
-    thread_local GemmWorkspace workspace;
-    const std::int64_t channels = g_.channels, images = std::max<std::int64_t>(1, blocks_.most_images());
-    const std::int64_t window_size = window_.elements(images, blocks_.most_rows());
-    const std::int64_t size = window_size + images * blocks_.most_rows() * g_.y.width * channels;
-    const std::int64_t chunk = std::clamp<std::int64_t>(
-        static_cast<std::int64_t>(kChunkBytes / static_cast<double>(bytes_of<T>(size))), 1,
-        std::max<std::int64_t>(1, blocks_.count()));
-    const std::int64_t sums_size = taps_.count() * channels;
-    workspace.reserve(bytes_of<T>(sums_size + chunk * size), 0, 0);
-    T* const sums = reinterpret_cast<T*>(workspace.shared());
-    if (blocks_.count() == 0) std::fill_n(sums, sums_size, T(0));
-    std::vector<Piece> pieces(static_cast<std::size_t>(chunk));
-    for (std::int64_t first = 0; first < blocks_.count(); first += chunk) {
-      const std::int64_t count = std::min(chunk, blocks_.count() - first);
-      parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          T* const to = sums + sums_size + i * size;
-          pieces[i] = copy_block(blocks_.at(first + i), to, to + window_size);
-        }
-      });
-      parallel_for(channels, kernels_.vector, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = 0; i < count; ++i)
-          multiply(pieces[i], sums + begin, begin, end - begin, first + i > 0);
-      });
-    }
+  std::int64_t elements() const { return taps_.count() * count_ + window_size() + dy_size(); }
+
+  void run(T* sums) const {
+    T* const window = sums + taps_.count() * count_;
+    if (blocks_.count() == 0) std::fill_n(sums, taps_.count() * count_, T(0));
+    for (std::int64_t i = 0; i < blocks_.count(); ++i)
+      multiply(copy_block(blocks_.at(i), window, window + window_size()), sums, i > 0);
     for (std::int64_t t = 0; t < taps_.count(); ++t)
-      kernels_.copy(dw_.as<T>() + taps_.weight(t), 0, dw_.strides[0], sums + t * channels, 0, 1, 1, channels);
+      kernels_.copy(dw_.as<T>() + taps_.weight(t) + channels_.begin * dw_.strides[0], 0, dw_.strides[0],
+                    sums + t * count_, 0, 1, 1, count_);
   }
 
  private:
@@ -149,33 +134,41 @@ class ChannelwiseWeightGradient {
     std::vector<ConvRun> rows;  // of y; b counts in dy
   };
 
+  Images<const T> of_channels(Images<const T> images) const {
+    images.data += channels_.begin * images.channel;
+    return images;
+  }
+
+  std::int64_t images() const { return std::max<std::int64_t>(1, blocks_.most_images()); }
+  std::int64_t window_size() const { return window_.elements(images(), blocks_.most_rows()); }
+  std::int64_t dy_size() const { return images() * blocks_.most_rows() * g_.y.width * count_; }
+
   Piece copy_block(const Block& block, T* window, T* dy) const {
     const auto place = window_.place(block, window, kernels_);
+    const Images<const T> from = of_channels(dy_);
     Piece piece{place.data, dy, g_.stride.width * place.column, {}};
-    const std::int64_t row = g_.y.width * g_.channels;
+    const std::int64_t row = g_.y.width * count_;
     for (std::int64_t n = 0; n < block.images; ++n)
       for (std::int64_t i = 0; i < block.rows; ++i) {
         const std::int64_t at = (n * block.rows + i) * row;
-        kernels_.copy(dy + at, g_.channels, 1, dy_.at(block.image + n, block.row + i, 0), dy_.column,
-                      dy_.channel, g_.y.width, g_.channels);
+        kernels_.copy(dy + at, count_, 1, from.at(block.image + n, block.row + i, 0), from.column,
+                      from.channel, g_.y.width, count_);
         piece.rows.push_back({n * place.image + i * g_.stride.height * place.row, at, g_.y.width});
       }
     return piece;
   }
 
-  void multiply(const Piece& piece, T* sums, std::int64_t channel, std::int64_t channels,
-                bool accumulate) const {
+  void multiply(const Piece& piece, T* sums, bool accumulate) const {
     ConvChannelSums<T> s;
-    s.x = piece.x + channel;
+    s.x = piece.x;
     s.x_step = piece.step;
     s.taps = offsets_.data();
     s.tap_count = taps_.count();
     s.rows = piece.rows.data();
     s.row_count = static_cast<std::int64_t>(piece.rows.size());
-    s.dy = piece.dy + channel;
-    s.dy_step = s.sums_row = g_.channels;
+    s.dy = piece.dy;
+    s.dy_step = s.sums_row = s.channels = count_;
     s.sums = sums;
-    s.channels = channels;
     s.accumulate = accumulate;
     kernels_.channel_sums(s);
   }
@@ -185,10 +178,34 @@ class ChannelwiseWeightGradient {
   const Images<const T> dy_;
   const ConvFamily<T>& kernels_;
   const Taps taps_;
+  const Range channels_;
+  const std::int64_t count_;
   const Windows<T> window_;
   const std::vector<std::int64_t> offsets_;
   const Blocks blocks_;
 };
+
+template <class T>
+void sum_channels(const ConvGeometry& geometry, const View& dy, const View& x, const View& dw) {
+  thread_local GemmWorkspace workspace;
+  GemmWorkspace* const memory = &workspace;
+  const std::int64_t vector = kernels().conv.family<T>().vector,
+                     vectors = ceil_div(geometry.channels, vector);
+  const std::int64_t shares = std::min<std::int64_t>(num_threads(), vectors);
+  std::vector<ChannelwiseWeightGradient<T>> parts;
+  for (std::int64_t i = 0; i < shares; ++i)
+    parts.emplace_back(geometry, dy, x, dw,
+                       Range{part_begin(vectors, shares, i) * vector,
+                             std::min(part_begin(vectors, shares, i + 1) * vector, geometry.channels)});
+  std::int64_t most = 0;
+  for (const ChannelwiseWeightGradient<T>& part : parts) most = std::max(most, part.elements());
+  memory->reserve(0, bytes_of<T>(most), static_cast<int>(shares));
+  parallel_for(shares, 1, [&](std::int64_t begin, std::int64_t end) {
+    const GemmWorkspace::Slot slot(*memory);
+    for (std::int64_t i = begin; i < end; ++i)
+      parts[static_cast<std::size_t>(i)].run(reinterpret_cast<T*>(slot.data()));
+  });
+}
 
 }  // namespace
 
@@ -206,7 +223,7 @@ bool channelwise_weight_gradient(const ConvGeometry& geometry, const View& dy, c
                                  const View& dw) {
   if (geometry.groups == 1 || geometry.channels != geometry.groups || geometry.outputs != geometry.groups)
     return false;
-  with_float_type(dw.dtype, [&]<class T>(T) { ChannelwiseWeightGradient<T>(geometry, dy, x, dw).run(); });
+  with_float_type(dw.dtype, [&]<class T>(T) { sum_channels<T>(geometry, dy, x, dw); });
   return true;
 }
 
