@@ -22,7 +22,8 @@ void correlate(const std::vector<Correlation<T>>& problems, Precision precision)
       if (fewer_products(precision) && !kernels().bf16.split && correlate_winograd(problem)) continue;
       if (correlate_split(problem, precision)) continue;
     }
-    if (correlate_pixelwise(problem) || correlate_channelwise(problem)) continue;
+    if (correlate_pixelwise(problem) || correlate_channel_planes(problem) || correlate_channelwise(problem))
+      continue;
     correlate_by_runs(problem);
   }
 }

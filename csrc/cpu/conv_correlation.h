@@ -46,7 +46,10 @@ bool pixelwise_weight_gradient(const ConvGeometry& geometry, const View& dy, con
 template <class T>
 bool correlate_planes(const std::vector<Correlation<T>>& problems);
 
-// Depthwise: vectors of channels instead of products.
+// Depthwise: vectors of pixels where these are neighbours, or of channels, instead of products.
+
+template <class T>
+bool correlate_channel_planes(const Correlation<T>& problem);
 
 template <class T>
 bool correlate_channelwise(const Correlation<T>& problem);

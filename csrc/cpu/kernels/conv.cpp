@@ -113,6 +113,32 @@ void channels(const ConvChannels<T>& t) {
   }
 }
 
+template <class T, int kRows>
+THALWEG_RULE void rows_of_plane(const ConvPlane<T>& t, std::int64_t row, std::int64_t pixel,
+                                const Lanes<T>& some) {
+  const T* x = t.x + row * t.x_row + pixel;
+  Vector<T> sums[kRows] = {};
+  for (std::int64_t tap = 0; tap < t.tap_count; ++tap) {
+    const Vector<T> w = broadcast(t.weight[tap]);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+      sums[i] = multiply_add<T>(some.load(x + t.taps[tap] + i * t.x_row), w, sums[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) some.store(t.y + (row + i) * t.y_row + pixel, sums[i]);
+}
+
+template <class T>
+void plane(const ConvPlane<T>& t) {
+  constexpr int kRows = 7;  // planes of 7, 14, 28, 56 and 112 rows are whole ones
+  for (std::int64_t j = 0; j < t.pixels; j += kWidth<T>) {
+    const Lanes<T> some(static_cast<int>(std::min<std::int64_t>(kWidth<T>, t.pixels - j)));
+    std::int64_t i = 0;
+    for (; i + kRows <= t.rows; i += kRows) rows_of_plane<T, kRows>(t, i, j, some);
+    for (; i < t.rows; ++i) rows_of_plane<T, 1>(t, i, j, some);
+  }
+}
+
 template <class T, int kTaps>
 THALWEG_RULE void sums_of_taps(const ConvChannelSums<T>& t, std::int64_t tap, std::int64_t channel,
                                const Lanes<T>& some) {
@@ -203,6 +229,7 @@ void fill_family(ConvFamily<T>& family) {
   family.tiles = kTiles<T, false>.data();
   family.column_tiles = kTiles<T, true>.data();
   family.channels = channels<T>;
+  family.plane = plane<T>;
   family.channel_sums = channel_sums<T>;
   family.copy = copy<T>;
 }

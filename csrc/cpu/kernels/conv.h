@@ -46,6 +46,19 @@ struct ConvChannels {
   std::int64_t pixels, channels;
 };
 
+// y[i * y_row + j] = sum over t of x[i * x_row + taps[t] + j] * weight[t], a chain from zero.
+template <class T>
+struct ConvPlane {
+  const T* x;
+  std::int64_t x_row;
+  const std::int64_t* taps;
+  std::int64_t tap_count;
+  const T* weight;
+  T* y;
+  std::int64_t y_row;
+  std::int64_t rows, pixels;
+};
+
 // sums[t * sums_row + c] = (accumulate ? itself : 0) + sum over rows r and pixels p < r.length of
 // x[r.a + p * x_step + taps[t] + c] * dy[r.b + p * dy_step + c], a chain from zero.
 template <class T>
@@ -80,6 +93,7 @@ struct ConvFamily {
 
   // Of depthwise convolutions.
   void (*channels)(const ConvChannels<T>&) = nullptr;
+  void (*plane)(const ConvPlane<T>&) = nullptr;
   void (*channel_sums)(const ConvChannelSums<T>&) = nullptr;
 
   // to[i * to_row + j * to_col] = from[i * from_row + j * from_col], i < rows, j < columns.
