@@ -201,6 +201,16 @@ def test_fewer_products_have_the_same_bits_everywhere(
                 )
 
 
+def test_many_transformed_weights_have_the_same_bits_panel_by_panel() -> None:
+    """Above 16 MiB they are used where they are made, if each thread has two panels to do."""
+    x, w, b, dy = operands((41, 352, 7, 5), (352, 352, 3, 3), g := FEWER[0][2])
+    results = []
+    for threads in (1, 12):
+        _core.set_num_threads(threads)
+        results.append(run_all(x, w, b, dy, g, precision="high"))
+    same_bits(*results)
+
+
 def test_fewer_products_are_for_float32_alone() -> None:
     x, w, b, dy = operands(*FEWER[0], dtype=np.float64)
     g = FEWER[0][2]

@@ -17,6 +17,9 @@ using namespace winograd;
 // be read from memory for each of many blocks.
 constexpr double kLeastBytes = 768 << 10, kMostBytes = 4 << 20, kShareOfWeights = 0.25;
 constexpr std::int64_t kTasksPerThread = 2;
+constexpr std::size_t kWeightBytes = 16 << 20;  // more transformed weights would come from memory
+constexpr double kImageBytes = 10 << 20;        // of transformed tiles that wait for them in L3
+constexpr std::int64_t kMostTiles = 160;        // whose products stay near L2
 
 class WinogradCorrelator {
  public:
@@ -41,6 +44,8 @@ class WinogradCorrelator {
                 ceil_div(p_.images, kTasksPerThread * num_threads())) {}
 
   void run() {
+    if (bytes_of(p_.groups * panels_ * panel_elements()) > kWeightBytes && panels_ >= 2 * num_threads())
+      return run_by_panels();
     thread_local GemmWorkspace workspace;
     GemmWorkspace* const memory = &workspace;
     const std::int64_t all_panels = p_.groups * panels_, channels = p_.groups * p_.outputs;
@@ -70,7 +75,8 @@ class WinogradCorrelator {
         for (std::int64_t i = part_begin(all_panels, shares, task % shares),
                           last = part_begin(all_panels, shares, task % shares + 1);
              i < last; ++i) {
-          if (i / panels_ != group) transform_images(block, place, group = i / panels_, images);
+          if (i / panels_ != group)
+            transform_images(block, place, group = i / panels_, tiles_of(block) * pitch_, images);
           multiply_panel(block, i, images, weights + i * panel_elements(), products);
           store_panel(block, i, products, products + tiles * kPoints * width(), p_.bias ? bias : nullptr);
         }
@@ -79,6 +85,38 @@ class WinogradCorrelator {
   }
 
  private:
+  // All tiles of some images first, then panel by panel of weights, each transformed where it is used.
+  void run_by_panels() {
+    thread_local GemmWorkspace workspace;
+    GemmWorkspace* const memory = &workspace;
+    const std::int64_t image_tiles = tiles_.height * tiles_.width, channels = p_.groups * p_.outputs;
+    const Blocks chunks(p_.images, 1, static_cast<double>(bytes_of(image_tiles * kPoints * pitch_)),
+                        kImageBytes, std::max<std::int64_t>(1, kMostTiles / image_tiles));
+    const std::int64_t tiles = chunks.most_images() * image_tiles;
+    const std::int64_t window_size = window_.elements(1, tile_ * tiles_.height);
+    memory->reserve(bytes_of(channels + tiles * kPoints * pitch_),
+                    bytes_of(window_size + panel_elements() + tiles * (kPoints + tile_ * tile_) * width()),
+                    num_threads());
+    float* const bias = reinterpret_cast<float*>(memory->shared());
+    float* const images = bias + channels;
+    for (std::int64_t o = 0; p_.bias && o < channels; ++o) bias[o] = p_.bias[o * p_.bias_stride];
+    for (std::int64_t i = 0; i < chunks.count() * p_.groups; ++i) {
+      const std::int64_t group = i % p_.groups;
+      const Block chunk{chunks.at(i / p_.groups).image, chunks.at(i / p_.groups).images, 0, tiles_.height};
+      transform_chunk(chunk, group, *memory, images);
+      parallel_for(panels_, 1, [&](std::int64_t begin, std::int64_t end) {
+        const GemmWorkspace::Slot slot(*memory);
+        float* const weights = reinterpret_cast<float*>(slot.data()) + window_size;
+        float* const products = weights + panel_elements();
+        for (std::int64_t panel = group * panels_ + begin; panel < group * panels_ + end; ++panel) {
+          transform_weights(panel, weights);
+          multiply_panel(chunk, panel, images, weights, products);
+          store_panel(chunk, panel, products, products + tiles * kPoints * width(), p_.bias ? bias : nullptr);
+        }
+      });
+    }
+  }
+
   std::int64_t width() const { return kernels_.tile_columns(); }
   std::int64_t panel_elements() const { return kPoints * p_.inputs * width(); }
   std::int64_t tiles_of(const Block& block) const { return block.images * block.rows * tiles_.width; }
@@ -109,10 +147,9 @@ class WinogradCorrelator {
     }
   }
 
-  // (point, tile, input)
+  // (point, tile, input), points this step apart
   void transform_images(const Block& block, const Windows<float>::Place& place, std::int64_t group,
-                        float* to) const {
-    const std::int64_t step = tiles_of(block) * pitch_;
+                        std::int64_t step, float* to) const {
     for (std::int64_t n = 0; n < block.images; ++n)
       for (std::int64_t i = 0; i < block.rows; ++i)
         for (std::int64_t j = 0; j < tiles_.width; ++j, to += pitch_)
@@ -120,6 +157,20 @@ class WinogradCorrelator {
               WinogradTransform::image,
               {place.data + n * place.image + tile_ * (i * place.row + j * place.column) + group * p_.inputs,
                place.row, place.column, to, 6 * step, step, p_.inputs});
+  }
+
+  // All tiles of whole images, image by image.
+  void transform_chunk(const Block& chunk, std::int64_t group, GemmWorkspace& memory, float* to) const {
+    const std::int64_t image = tiles_.height * tiles_.width * pitch_;
+    parallel_for(chunk.images, 1, [&](std::int64_t begin, std::int64_t end) {
+      const GemmWorkspace::Slot slot(memory);
+      for (std::int64_t n = begin; n < end; ++n) {
+        const auto place = window_.place({chunk.image + n, 1, 0, tile_ * tiles_.height},
+                                         reinterpret_cast<float*>(slot.data()), kernels_);
+        transform_images({chunk.image + n, 1, 0, tiles_.height}, place, group, tiles_of(chunk) * pitch_,
+                         to + n * image);
+      }
+    });
   }
 
   // (point, tile, output of the panel)

@@ -35,10 +35,13 @@ class WinogradWeightGradient {
   void run() {
     thread_local GemmWorkspace workspace;
     const std::int64_t tiles = blocks_.most_images() * blocks_.most_rows() * tiles_.width;
-    const std::int64_t all_panels = g_.groups * panels_, sums_size = all_panels * kPoints * inputs_ * width();
+    const std::int64_t all_panels = g_.groups * panels_, panel_sums = kPoints * inputs_ * width();
+    // Sums of a single block are transformed where they are made, and never lie in memory all at once.
+    const bool at_once = blocks_.count() == 1 && all_panels >= 2 * num_threads();
+    const std::int64_t sums_size = at_once ? 0 : all_panels * panel_sums;
     const std::int64_t x_size = x_.elements(1, tile_), dy_size = dy_.elements(1, tile_);
     workspace.reserve(bytes_of(sums_size + tiles * kPoints * (pitch_ + all_panels * width())),
-                      bytes_of(x_size + dy_size), num_threads());
+                      bytes_of(std::max(x_size + dy_size, at_once ? panel_sums : 0)), num_threads());
     sums_ = reinterpret_cast<float*>(workspace.shared());
     images_ = sums_ + sums_size;
     gradients_ = images_ + tiles * kPoints * pitch_;
@@ -51,10 +54,17 @@ class WinogradWeightGradient {
         float* const buffer = reinterpret_cast<float*>(slot.data());
         for (std::int64_t row = begin; row < end; ++row) transform_row(block, row, buffer, buffer + x_size);
       });
-      multiply_block(block.images * block.rows * tiles_.width, i > 0);
+      if (!at_once) multiply_block(block.images * block.rows * tiles_.width, i > 0);
     }
     parallel_for(all_panels, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t panel = begin; panel < end; ++panel) store_panel(panel);
+      const GemmWorkspace::Slot slot(*memory);
+      float* const buffer = reinterpret_cast<float*>(slot.data());
+      for (std::int64_t panel = begin; panel < end; ++panel) {
+        float* const sums = at_once ? buffer : sums_ + panel * panel_sums;
+        for (std::int64_t point = 0; at_once && point < kPoints; ++point)
+          multiply_point(panel, point, tiles, false, sums + point * inputs_ * width());
+        store_panel(panel, sums);
+      }
     });
   }
 
@@ -86,28 +96,30 @@ class WinogradWeightGradient {
   void multiply_block(std::int64_t tiles, bool accumulate) const {
     const double flops = 2.0 * static_cast<double>(inputs_ * tiles * width());
     const auto grain = static_cast<std::int64_t>(std::max(1.0, kTaskFlops / flops));
-    const ConvRun run{0, 0, tiles};
     parallel_for(g_.groups * panels_ * kPoints, grain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t panel = i / kPoints, first = panel % panels_ * width();
-        multiply(kernels_, kernels_.column_tiles,
-                 {images_ + i % kPoints * tiles * pitch_ + panel / panels_ * inputs_, pitch_, &run, 1,
-                  gradients_ + i * tiles * width(), width(), sums_ + i * inputs_ * width(), width(),
-                  static_cast<int>(std::min(width(), outputs_ - first)), accumulate},
-                 1, inputs_);
-      }
+      for (std::int64_t i = begin; i < end; ++i)
+        multiply_point(i / kPoints, i % kPoints, tiles, accumulate, sums_ + i * inputs_ * width());
     });
   }
 
-  void store_panel(std::int64_t panel) const {
+  void multiply_point(std::int64_t panel, std::int64_t point, std::int64_t tiles, bool accumulate,
+                      float* sums) const {
+    const ConvRun run{0, 0, tiles};
+    multiply(kernels_, kernels_.column_tiles,
+             {images_ + point * tiles * pitch_ + panel / panels_ * inputs_, pitch_, &run, 1,
+              gradients_ + (panel * kPoints + point) * tiles * width(), width(), sums, width(),
+              static_cast<int>(std::min(width(), outputs_ - panel % panels_ * width())), accumulate},
+             1, inputs_);
+  }
+
+  void store_panel(std::int64_t panel, const float* sums) const {
     const std::int64_t first = panel % panels_ * width(), columns = std::min(width(), outputs_ - first);
     const std::int64_t step = inputs_ * width();
     std::vector<float> taps(static_cast<std::size_t>(kernel_ * kernel_ * width()));
     float* const to = dw_.as<float>() + (panel / panels_ * outputs_ + first) * dw_.strides[0];
     for (std::int64_t c = 0; c < inputs_; ++c) {
       transform_(WinogradTransform::weight_gradient,
-                 {sums_ + panel * kPoints * step + c * width(), 6 * step, step, taps.data(),
-                  kernel_ * width(), width(), columns});
+                 {sums + c * width(), 6 * step, step, taps.data(), kernel_ * width(), width(), columns});
       kernels_.copy(to + c * dw_.strides[1], dw_.strides[0], 1, taps.data(), 1, width(), columns,
                     kernel_ * kernel_);
     }
