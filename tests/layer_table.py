@@ -9,6 +9,7 @@ import numpy as np
 
 import reference.nn as ref
 import reference.pool as pool
+import thalweg as tw
 from reference.conv import Geometry, conv2d
 from thalweg import nn
 
@@ -198,6 +199,7 @@ def draw_input(layer: Layer) -> np.ndarray:
 
 def double(layer: Layer) -> nn.Module:
     """The layer in float64 with parameters that differ from their defaults."""
+    tw.manual_seed(13)
     module = layer.make().double()
     draw = np.random.default_rng(12)
     for parameter in module.parameters():

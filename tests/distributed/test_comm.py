@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
 
-from thalweg.distributed import LocalComm, world
+from thalweg.distributed import LocalComm
 from thalweg.launched import launched_ranks
 
 SECONDS_TO_END = 5.0
@@ -83,8 +84,13 @@ def test_refuses_before_sending(call_error_message):
 
 
 def test_world_is_local_outside_mpirun():
-    assert isinstance(world(), LocalComm)
-    assert "mpi4py" not in sys.modules
+    program = """
+import sys
+from thalweg.distributed import LocalComm, world
+assert isinstance(world(), LocalComm)
+assert "mpi4py" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize(("environ", "ranks"), LAUNCHERS)
