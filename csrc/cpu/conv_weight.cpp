@@ -43,8 +43,8 @@ class WeightGradient {
       cut(kernels_.vector);
   }
 
-  // Every thread copies what its own tiles need. Why not once for all: a line that another thread has in its
-  // cache takes 90 ns to be written again (Zen 4), and threads would wait for each other block by block.
+  // Every thread copies what its own tiles need. Why not once for all: threads would wait for each other
+  // block by block, and for lines that another core has written; two took longer than one.
   void run() {
     thread_local GemmWorkspace workspace;
     GemmWorkspace* const memory = &workspace;
