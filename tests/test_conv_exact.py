@@ -201,7 +201,7 @@ def test_fewer_products_have_the_same_bits_everywhere(
                 )
 
 
-def test_many_transformed_weights_have_the_same_bits_panel_by_panel() -> None:
+def test_fewer_products_of_many_weights_have_the_same_bits_panel_by_panel() -> None:
     """Above 16 MiB they are used where they are made, if each thread has two panels to do."""
     x, w, b, dy = operands((41, 352, 7, 5), (352, 352, 3, 3), g := FEWER[0][2])
     results = []
