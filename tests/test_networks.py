@@ -75,6 +75,7 @@ def test_info_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].split()[:4] == ["0", "Conv2d", "5x5/1", "28x28x32"]
 
 
+@pytest.mark.unsanitized
 @pytest.mark.parametrize("name", list(networks.NETWORKS))
 def test_training_steps_reduce_the_loss(name: str) -> None:
     tw.manual_seed(0)
@@ -109,6 +110,7 @@ def test_auxiliary_classifiers_have_the_papers_shapes_and_leave_the_network_as_i
     assert analysis.counts(model, shape) == analysis.counts(plain, shape)
 
 
+@pytest.mark.unsanitized
 def test_a_step_on_all_three_losses_of_googlenet_lowers_them() -> None:
     tw.manual_seed(0)
     model, criterion = networks.googlenet(10, auxiliary=True), networks.AuxiliaryLoss()
