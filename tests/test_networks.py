@@ -214,6 +214,7 @@ def train_lenet(folder: Path, samples: int, epochs: int) -> float:
     return train(networks.lenet(), splits, samples, epochs, 2e-3)
 
 
+@pytest.mark.unsanitized
 def test_lenet_learns_mnist_from_few_samples(data_directory: Path) -> None:
     assert train_lenet(data_directory, 4096, 2) >= 0.955
 
