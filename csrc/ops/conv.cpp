@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "ops/product_checks.h"
 #include "plan/device.h"
 #include "plan/launch.h"
 
@@ -25,16 +26,8 @@ void check_options(const char* op, const ConvOptions& o) {
   if (o.groups < 1) fail<ValueError>(op, ": groups must be at least 1, got ", o.groups);
 }
 
-void check_dtype(const char* op, const char* name, const View& v) {
-  if (v.dtype != DType::f32 && v.dtype != DType::f64 && v.dtype != DType::bf16)
-    fail<TypeError>(op, ": ", name, " must be float32, float64 or bfloat16, got ", v.dtype);
-  if (v.dtype == DType::bf16 && table_for(v.device))
-    fail<TypeError>(op, ": ", name,
-                    " is bfloat16, which has no CUDA kernel; pass float32 with precision='medium'");
-}
-
 void check_images(const char* op, const char* name, const View& v) {
-  check_dtype(op, name, v);
+  check_factor_dtype(op, name, v);
   if (v.rank != 4)
     fail<ValueError>(op, ": ", name, " must have shape (N, C, H, W), got ", Shape{v},
                      "; add the axes that are missing with reshape");

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "cpu/gemm_path.h"
 #include "cpu/isa.h"
+#include "ops/product_checks.h"
 #include "plan/device.h"
 #include "plan/launch.h"
 
@@ -58,17 +59,9 @@ struct MatmulLaunch {
   }
 };
 
-void check_dtype(const char* name, const View& v) {
-  if (v.dtype != DType::f32 && v.dtype != DType::f64 && v.dtype != DType::bf16)
-    fail<TypeError>(kOp, ": ", name, " must be float32, float64 or bfloat16, got ", v.dtype);
-  if (v.dtype == DType::bf16 && table_for(v.device))
-    fail<TypeError>(kOp, ": ", name,
-                    " is bfloat16, which has no CUDA kernel; pass float32 with precision='medium'");
-}
-
 void check_operands(const View& a, const View& b) {
-  check_dtype("a", a);
-  check_dtype("b", b);
+  check_factor_dtype(kOp, "a", a);
+  check_factor_dtype(kOp, "b", b);
   check_same_dtype(kOp, "b", b, "a", a);
   for (const auto& [view, name] : {std::pair{&a, "a"}, std::pair{&b, "b"}})
     if (view->rank == 0)
